@@ -76,8 +76,10 @@ bool pci_dma_write(PciDevice *dev, VmGpa gpa, const void *buffer, uint64_t size)
 
 /* ---- the bus ------------------------------------------------------------------------------------------------------- */
 
-/* `intx(opaque, line, level)`: the four (already swizzled and or-ed) bus interrupt lines. */
+/* `intx(opaque, line, level)`: the four (already swizzled and or-ed) bus interrupt lines. NULL until somebody, such as
+ * the PCI-to-ISA bridge, takes them with pci_bus_set_intx(). */
 PciBus *pci_bus_new(Vm *vm, VmIrqFunc intx, void *opaque);
+void pci_bus_set_intx(PciBus *bus, VmIrqFunc intx, void *opaque);
 void pci_bus_free(PciBus *bus);
 PciDevice *pci_bus_find(PciBus *bus, uint8_t devfn);
 /* Configuration access as mechanism #1 does it; absent functions read all ones. */
