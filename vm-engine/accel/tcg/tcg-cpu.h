@@ -42,9 +42,19 @@ typedef struct TcgTlb {
   uint64_t write_tag[TCG_TLB_SIZE];
   uint64_t addend[TCG_TLB_SIZE];
   uint64_t physical[TCG_TLB_SIZE]; /* guest-physical page and TCG_TLB_* bits, for the slow path */
+  uint64_t page[TCG_TLB_SIZE];     /* linear page that `physical` belongs to, whether or not a tag is valid */
   uint16_t used[TCG_TLB_SIZE];     /* entries filled since the last flush: what a flush has to clear */
   uint32_t n_used;
+  uint64_t large_first, large_last; /* linear range that entries out of large pages stand in; first > last: none */
 } TcgTlb;
+/* In `physical`: what the guest's page tables allow at this privilege (WRITE: and the dirty bit is set). */
+enum {
+  TCG_TLB_READ = 1 << 0,
+  TCG_TLB_WRITE = 1 << 1,
+  TCG_TLB_EXEC = 1 << 2,
+  TCG_TLB_GLOBAL = 1 << 3,
+  TCG_TLB_LARGE_SHIFT = 4, /* five bits: log2 of the guest's page size where that is not 4096, else 0 */
+};
 /* An invalid tag for entry i: the tag of a page that never maps to it. */
 static inline uint64_t tcg_tlb_invalid_tag(uint32_t i)
 {
@@ -137,7 +147,9 @@ typedef struct TcgCpu {
   uint64_t a20_mask;         /* ~0, or ~(1 << 20) */
   TcgBlock *running;         /* the block entered last: to find out about self-modification */
   int64_t insn_budget;       /* tests only: instructions to run before leaving, or INT64_MAX */
-  struct TcgPagingCache *paging_cache; /* guest/x86's own: PDPTEs, flush bookkeeping */
+  struct { uint64_t start, end; uint8_t *hva; } walk_range; /* guest/x86's own: RAM that page tables were last read from */
+  uint8_t watch_hit;         /* guest/x86's own: DR6 bits of data breakpoints that the current instruction met */
+  uint8_t event_ext;         /* guest/x86's own: an external event is being delivered (EXT in error codes) */
   void *frontend;            /* guest/x86's own scratch for translation */
 
   TcgJumpEntry jump_cache[TCG_JUMP_CACHE_SIZE];

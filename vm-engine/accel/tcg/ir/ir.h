@@ -49,6 +49,7 @@ enum {
   IR_MEM_SIGNED = 1 << 3,
   IR_MEM_ALIGNED = 1 << 4, /* #GP(0) unless naturally aligned (MOVAPS and the like) */
   IR_MEM_SYSTEM = 1 << 5,  /* an access at supervisor level whatever the CPL (rare; helpers do most) */
+  IR_MEM_STACK = 1 << 6,   /* through SS: what is wrong with the address itself is #SS, not #GP */
 };
 
 /* A host vector or MMX instruction that stands for the guest's own: [prefix] [REX] 0F [38|3A] opcode modrm [imm8].
