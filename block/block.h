@@ -53,6 +53,19 @@ void blk_discard(BlkImage *image, uint64_t offset, uint64_t length, BlkDone done
 /* Everything completed before is on stable storage. */
 void blk_flush(BlkImage *image, BlkDone done, void *opaque);
 
+/* Waits until no request is under way; completions that were not delivered yet are delivered within this call, by this
+ * thread. Called by blk_close() too. For a device: with its context's lock held. */
+void blk_drain(BlkImage *image);
+
+typedef struct BlkStatistics {
+  uint64_t reads, writes, flushes; /* requests completed; zeroing and discarding count as writes */
+  uint64_t read_bytes, written_bytes;
+  uint64_t errors;
+  unsigned in_flight;
+} BlkStatistics;
+/* Any thread. */
+void blk_get_statistics(BlkImage *image, BlkStatistics *statistics);
+
 /* Blocking forms, for tools and set-up. False with `error`. */
 bool blk_read_sync(BlkImage *image, uint64_t offset, void *buffer, uint64_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool blk_write_sync(BlkImage *image, uint64_t offset, const void *buffer, uint64_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
