@@ -45,23 +45,39 @@ typedef struct VmField {
   uint64_t max; /* UINT: largest value a load accepts; 0 = whatever fits */
   size_t length_offset;
   const char *reason;
+  size_t align; /* of one element, to tell padding from a forgotten field; 0: not known */
 } VmField;
 
-#define VM_UINT(S, f) { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(((S *)0)->f), 1, NULL, 0, 0, NULL }
+#define VM_MEMBER_(S, f) (((S *)0)->f)
+#define VM_ALIGN_(S, f) __alignof__(((S *)0)->f)
+/* A bool holds 0 or 1 and nothing else, whatever a stream says. */
+#define VM_LIMIT_(e) _Generic((e), bool: 1, default: 0)
+
+#define VM_UINT(S, f) \
+  { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, NULL, VM_LIMIT_(VM_MEMBER_(S, f)), 0, NULL, \
+    VM_ALIGN_(S, f) }
 /* A load refuses more than `limit`: for whatever indexes an array. */
-#define VM_UINT_MAX(S, f, limit) { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(((S *)0)->f), 1, NULL, limit, 0, NULL }
+#define VM_UINT_MAX(S, f, limit) \
+  { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, NULL, limit, 0, NULL, VM_ALIGN_(S, f) }
 #define VM_UINT_ARRAY(S, f) \
-  { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(((S *)0)->f[0]), G_N_ELEMENTS(((S *)0)->f), NULL, 0, 0, NULL }
-#define VM_BYTES(S, f) { #f, VM_FIELD_BYTES, offsetof(S, f), sizeof(((S *)0)->f), 1, NULL, 0, 0, NULL }
-#define VM_TIMER(S, f) { #f, VM_FIELD_TIMER, offsetof(S, f), sizeof(VmTimer), 1, NULL, 0, 0, NULL }
+  { #f, VM_FIELD_UINT, offsetof(S, f), sizeof(VM_MEMBER_(S, f[0])), G_N_ELEMENTS(VM_MEMBER_(S, f)), NULL, \
+    VM_LIMIT_(VM_MEMBER_(S, f[0])), 0, NULL, VM_ALIGN_(S, f) }
+#define VM_BYTES(S, f) \
+  { #f, VM_FIELD_BYTES, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, NULL, 0, 0, NULL, VM_ALIGN_(S, f) }
+#define VM_TIMER(S, f) \
+  { #f, VM_FIELD_TIMER, offsetof(S, f), sizeof(VmTimer), 1, NULL, 0, 0, NULL, VM_ALIGN_(S, f) }
 #define VM_TIMER_ARRAY(S, f) \
-  { #f, VM_FIELD_TIMER, offsetof(S, f), sizeof(VmTimer), G_N_ELEMENTS(((S *)0)->f), NULL, 0, 0, NULL }
-#define VM_STRUCT(S, f, table) { #f, VM_FIELD_STRUCT, offsetof(S, f), sizeof(((S *)0)->f), 1, table, 0, 0, NULL }
+  { #f, VM_FIELD_TIMER, offsetof(S, f), sizeof(VmTimer), G_N_ELEMENTS(VM_MEMBER_(S, f)), NULL, 0, 0, NULL, \
+    VM_ALIGN_(S, f) }
+#define VM_STRUCT(S, f, table) \
+  { #f, VM_FIELD_STRUCT, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, table, 0, 0, NULL, VM_ALIGN_(S, f) }
 #define VM_STRUCT_ARRAY(S, f, table) \
-  { #f, VM_FIELD_STRUCT, offsetof(S, f), sizeof(((S *)0)->f[0]), G_N_ELEMENTS(((S *)0)->f), table, 0, 0, NULL }
+  { #f, VM_FIELD_STRUCT, offsetof(S, f), sizeof(VM_MEMBER_(S, f[0])), G_N_ELEMENTS(VM_MEMBER_(S, f)), table, 0, 0, \
+    NULL, VM_ALIGN_(S, f) }
 #define VM_BUFFER(S, f, len) \
-  { #f, VM_FIELD_BUFFER, offsetof(S, f), sizeof(((S *)0)->f), 1, NULL, 0, offsetof(S, len), NULL }
-#define VM_TRANSIENT(S, f, why) { #f, VM_FIELD_TRANSIENT, offsetof(S, f), sizeof(((S *)0)->f), 1, NULL, 0, 0, why }
+  { #f, VM_FIELD_BUFFER, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, NULL, 0, offsetof(S, len), NULL, VM_ALIGN_(S, f) }
+#define VM_TRANSIENT(S, f, why) \
+  { #f, VM_FIELD_TRANSIENT, offsetof(S, f), sizeof(VM_MEMBER_(S, f)), 1, NULL, 0, 0, why, VM_ALIGN_(S, f) }
 #define VM_FIELDS_END { NULL, VM_FIELD_END, 0, 0, 0, NULL, 0, 0, NULL }
 
 struct VmDeviceType {
@@ -88,6 +104,7 @@ struct VmDevice {
   Vm *vm;
   VmIoContext *ctx;
   char *id; /* unique in the machine: "pit", "ide.0" */
+  struct VmDeviceLog *log; /* how much of it was logged lately */
 };
 
 /* Allocates a zeroed device of `type` and adds it to the machine, which owns it from then on and saves, restores,

@@ -56,6 +56,7 @@ VmMemory *vm_get_memory(Vm *vm);
 VmClock *vm_get_clock(Vm *vm);
 VmIoContext *vm_get_io_context(Vm *vm);
 VmAccel *vm_get_accel(Vm *vm);
+const VmAccelOps *vm_get_accel_ops(const Vm *vm); /* NULL in a manual machine */
 VmDisplay *vm_get_display(Vm *vm); /* always there; without content until a card draws */
 VmInput *vm_get_input(Vm *vm);
 unsigned vm_get_n_cpus(const Vm *vm);
