@@ -43,6 +43,13 @@ void vm_chardev_feed(VmChardev *chardev, const uint8_t *bytes, size_t size);
 typedef void (*VmChardevOutput)(const uint8_t *bytes, size_t size, void *opaque);
 void vm_chardev_set_output(VmChardev *chardev, VmChardevOutput output, void *opaque);
 
+/* ---- stdio: a way out of the guest's terminal ---------------------------------------------------------------------------- */
+
+/* While this is set, Ctrl-A typed at the far end is not passed on: the key after it goes to `escape` (I/O context, lock
+ * held), but a second Ctrl-A goes to the guest. NULL: Ctrl-A is a key like others. */
+typedef void (*VmChardevEscape)(char key, void *opaque);
+void vm_chardev_set_escape(VmChardev *chardev, VmChardevEscape escape, void *opaque);
+
 /* Where a pty or socket can be reached, or NULL. */
 const char *vm_chardev_get_path(const VmChardev *chardev);
 
