@@ -16,8 +16,11 @@
 typedef struct PciBus PciBus;
 
 #define VGA_DEFAULT_VRAM_BYTES (UINT64_C(16) << 20)
-#define VGA_MIN_VRAM_BYTES (UINT64_C(1) << 20)
-#define VGA_MAX_VRAM_BYTES (UINT64_C(256) << 20)
+#define VGA_MIN_VRAM_BYTES     (UINT64_C(1) << 20)
+#define VGA_MAX_VRAM_BYTES     (UINT64_C(256) << 20)
+
+/* Priority of the regions at 0xA0000–0xBFFFF (and one above): over a board's RAM at 0, under SMRAM's at 8 or so. */
+#define VGA_WINDOW_PRIORITY 1
 
 typedef struct VgaConfig {
   uint64_t vram_bytes; /* 0: the default; else rounded up to a power of two within the limits above */
