@@ -59,6 +59,11 @@ struct VmCpu {
   _Atomic uint32_t in_guest; /* 1 while cpu_run executes guest code (for kicks) */
   const VmCpuIntcOps *intc_ops;
   void *intc;
+  /* FERR#, for boards that report x87 errors by IRQ 13 (CR0.NE clear); NULL: none, #MF is raised whatever NE says.
+   * `active`: an instruction waits for an unmasked x87 exception to be served; false: there is none any more. Returns
+   * whether IGNNE# is asserted, so that instructions go on in spite of it. On the vCPU's thread, no lock held. */
+  bool (*fpu_error)(VmCpu *cpu, bool active, void *opaque);
+  void *fpu_error_opaque;
   uint8_t sipi_vector;
   char *error_text;
   struct VmCpuThread *thread; /* the loop's private part */

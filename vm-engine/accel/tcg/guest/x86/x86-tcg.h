@@ -26,6 +26,10 @@ bool x86_translate(TcgCpu *cpu, IrBlock *ir, uint64_t pc, unsigned max_insns);
 
 /* ---- exceptions and mode (sys-*.c) ------------------------------------------------------------------------------------------- */
 
+/* Not a vector: the instruction is put off. x86_deliver_exception() delivers nothing, and it runs again when the main loop
+ * has looked at interrupts (an x87 error that waits for IRQ 13). */
+#define X86_EXC_RETRY 0xff
+
 void x86_raise(TcgCpu *cpu, unsigned vector);
 void x86_raise_error(TcgCpu *cpu, unsigned vector, uint32_t error);
 void x86_raise_page_fault(TcgCpu *cpu, uint64_t linear, uint32_t error);
