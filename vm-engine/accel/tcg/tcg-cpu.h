@@ -147,7 +147,7 @@ typedef struct TcgCpu {
   uint64_t a20_mask;         /* ~0, or ~(1 << 20) */
   TcgBlock *running;         /* the block entered last: to find out about self-modification */
   int64_t insn_budget;       /* tests only: instructions to run before leaving, or INT64_MAX */
-  struct { uint64_t start, end; uint8_t *hva; } walk_range; /* guest/x86's own: RAM that page tables were last read from */
+  struct { uint64_t start, end, ram_offset; struct VmRam *ram; } ram_range; /* guest/x86's own: the RAM last looked up */
   uint8_t watch_hit;         /* guest/x86's own: DR6 bits of data breakpoints that the current instruction met */
   uint8_t event_ext;         /* guest/x86's own: an external event is being delivered (EXT in error codes) */
   void *frontend;            /* guest/x86's own scratch for translation */
