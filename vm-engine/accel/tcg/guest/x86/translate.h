@@ -24,17 +24,24 @@ struct X86Translator {
   uint8_t code_size;  /* log2 of bytes: 1, 2, 3 for 16-, 32-, 64-bit code */
   uint8_t stack_size; /* of the stack pointer, likewise */
   uint64_t cs_base;
-  uint64_t rip;       /* of the current instruction (offset in CS) */
-  uint64_t next_rip;  /* of the one behind it, wrapped as the mode wraps */
+  uint64_t rip;      /* of the current instruction (offset in CS) */
+  uint64_t next_rip; /* of the one behind it, wrapped as the mode wraps */
   bool ended;
+  uint8_t fpu_done; /* fpu-*.c's: what the block has done already */
 };
 
-static inline bool x86_t_64bit(const X86Translator *t) { return t->code_size == 3; }
+static inline bool x86_t_64bit(const X86Translator *t)
+{
+  return t->code_size == 3;
+}
 static inline bool x86_t_protected(const X86Translator *t)
 {
   return (t->hflags & (TCG_HF_PE | TCG_HF_VM)) == TCG_HF_PE;
 }
-static inline unsigned x86_t_cpl(const X86Translator *t) { return t->hflags & TCG_HF_CPL; }
+static inline unsigned x86_t_cpl(const X86Translator *t)
+{
+  return t->hflags & TCG_HF_CPL;
+}
 
 /* ---- registers -------------------------------------------------------------------------------------------------- */
 
@@ -77,14 +84,26 @@ void x86_store_rm(X86Translator *t, const X86Decoded *d, IrWidth w, IrRef value)
 
 IrRef x86_call(X86Translator *t, TcgHelperId helper, IrRef a, IrRef b, IrRef c); /* result in a fresh temp */
 void x86_call_void(X86Translator *t, TcgHelperId helper, IrRef a, IrRef b, IrRef c);
-static inline IrRef x86_const(X86Translator *t, int64_t value) { return ir_const(t->ir, value); }
+static inline IrRef x86_const(X86Translator *t, int64_t value)
+{
+  return ir_const(t->ir, value);
+}
 
 /* Raise at this instruction, unconditionally, and end the block. _error: with error code 0 (#GP, #SS). */
 void x86_emit_raise(X86Translator *t, unsigned vector);
 void x86_emit_raise_error(X86Translator *t, unsigned vector, uint32_t error);
-static inline void x86_emit_ud(X86Translator *t) { x86_emit_raise(t, X86_EXC_UD); }
-static inline void x86_emit_nm(X86Translator *t) { x86_emit_raise(t, X86_EXC_NM); }
-static inline void x86_emit_gp0(X86Translator *t) { x86_emit_raise_error(t, X86_EXC_GP, 0); }
+static inline void x86_emit_ud(X86Translator *t)
+{
+  x86_emit_raise(t, X86_EXC_UD);
+}
+static inline void x86_emit_nm(X86Translator *t)
+{
+  x86_emit_raise(t, X86_EXC_NM);
+}
+static inline void x86_emit_gp0(X86Translator *t)
+{
+  x86_emit_raise_error(t, X86_EXC_GP, 0);
+}
 
 /* Ends the block: to `rip` (chainable; wrapped by the caller) / to a rip computed at run time / to the next instruction by way
  * of the main loop, for what changed hflags or should let interrupts in / the same, where a helper stored x86.rip. */
