@@ -24,7 +24,7 @@ typedef struct OrielRunOptions {
   bool no_reboot, no_shutdown;
   unsigned debug_exit_port; /* 0: none */
   const char *control_path; /* NULL: none */
-  bool boot_menu;
+  const char *debugcon;     /* where the firmware's debug port goes, as --serial has it; NULL: no such port */
 } OrielRunOptions;
 
 /* Opens every file and makes the machine, not yet running; nothing is left behind on failure. `error`: one line. */

@@ -191,6 +191,7 @@ static void *cpu_main(void *opaque)
 {
   VmCpu *cpu = opaque;
   current_cpu = cpu;
+  atomic_store(&cpu->host_thread_id, gettid());
   while (wait_until_runnable(cpu)) {
     VmCpuExit reason = cpu->vm->accel_ops->cpu_run(cpu);
     cpu->thread->halted = reason == VM_CPU_EXIT_HALT;

@@ -65,6 +65,7 @@ struct VmCpu {
   bool (*fpu_error)(VmCpu *cpu, bool active, void *opaque);
   void *fpu_error_opaque;
   uint8_t sipi_vector;
+  _Atomic int host_thread_id;
   char *error_text;
   struct VmCpuThread *thread; /* the loop's private part */
 };
@@ -86,6 +87,14 @@ void vm_cpu_sipi(VmCpu *cpu, uint8_t vector);
 /* Runs `func(cpu, data)` on the vCPU's thread, out of guest code, soon. Any thread; does not wait. */
 typedef void (*VmCpuFunc)(VmCpu *cpu, void *data);
 void vm_cpu_run_on(VmCpu *cpu, VmCpuFunc func, void *data);
+/* The registers as lines of text, for the monitor: taken on the vCPU's thread, waiting at most a second. Owned. Not from
+ * the I/O context or a vCPU. */
+char *vm_cpu_dup_registers(VmCpu *cpu);
+/* The host's thread ID (gettid) of the vCPU's thread; 0 before it runs. */
+static inline int vm_cpu_get_thread_id(const VmCpu *cpu)
+{
+  return atomic_load_explicit(&cpu->host_thread_id, memory_order_relaxed);
+}
 /* The calling vCPU thread's CPU, or NULL. */
 VmCpu *vm_cpu_current(void);
 
