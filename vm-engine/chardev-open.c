@@ -107,6 +107,8 @@ static gboolean retry_pty(void *opaque)
 static void wait_for_pty_user(VmChardev *chardev)
 {
   chardev->out_fd = -1;
+  if (chardev->pty_retry != NULL)
+    return;
   chardev->pty_retry = g_timeout_source_new(500);
   g_source_set_callback(chardev->pty_retry, retry_pty, chardev, NULL);
   g_source_attach(chardev->pty_retry, vm_io_context_get_main_context(chardev->ctx));

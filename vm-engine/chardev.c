@@ -214,7 +214,7 @@ static void read_ready(int fd, GIOCondition condition, void *opaque)
 
 void vm_chardev_update_watch(VmChardev *chardev)
 {
-  bool want = chardev->in_fd >= 0 && room(chardev) > 0;
+  bool want = chardev->in_fd >= 0 && chardev->pty_retry == NULL && room(chardev) > 0;
   if (want && chardev->in_watch == NULL)
     chardev->in_watch = vm_io_context_watch_fd(chardev->ctx, chardev->in_fd, G_IO_IN | G_IO_HUP, read_ready, chardev);
   else if (!want)

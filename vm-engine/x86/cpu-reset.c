@@ -51,7 +51,7 @@ static void reset_power_on(X86Cpu *cpu)
 static void reset_common(X86Cpu *cpu, uint64_t cache_bits)
 {
   memset(cpu->gpr, 0, sizeof(cpu->gpr));
-  cpu->gpr[X86_RDX] = 0x00000f00; /* family 15: what CPUID leaf 1 shows of it */
+  cpu->gpr[X86_RDX] = X86_SIGNATURE;
   cpu->rip = 0xfff0;
   cpu->rflags = X86_F_FIXED;
   reset_segments(cpu);

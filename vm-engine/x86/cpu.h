@@ -159,7 +159,18 @@ typedef struct X86CpuidTopology { unsigned cpu_index, n_cpus; } X86CpuidTopology
  * ECX, EDX. `cpu` supplies what depends on state (OSXSAVE, APIC bit, XCR0 sizes). */
 typedef struct X86CpuidFeatures {
   uint32_t leaf1_edx, leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx, ext1_edx, ext1_ecx, leaf_d1_eax;
+  /* All of the following may be zero, for a CPU of our own making. */
+  uint32_t signature;    /* leaf 1 EAX; 0: X86_SIGNATURE */
+  char vendor[12];       /* "" : X86_VENDOR */
+  uint32_t tsc_khz;      /* 0: the machine's own rate (tsc.h) */
+  uint32_t phys_bits;    /* 0: 40 */
+  uint32_t ext8_ebx;     /* leaf 0x80000008 EBX: AMD's speculation controls */
+  uint32_t kvm_features; /* leaf 0x40000001 EAX; not 0: the guest is told of KVM */
 } X86CpuidFeatures;
+
+/* What the CPU says it is, where the accelerator does not pass the host's own name on: see cpuid.c for the choice. */
+#define X86_VENDOR "GenuineIntel"
+#define X86_SIGNATURE 0x000106cau
 void x86_cpuid(const X86Cpu *cpu, const X86CpuidFeatures *features, const X86CpuidTopology *topology,
                uint64_t apic_base, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
