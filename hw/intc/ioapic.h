@@ -8,7 +8,7 @@
 
 typedef struct Ioapic Ioapic;
 
-#define IOAPIC_BASE 0xfec00000u
+#define IOAPIC_BASE   0xfec00000u
 #define IOAPIC_N_PINS 24
 
 /* Creates "ioapic" at IOAPIC_BASE; hears EOIs from `bus`. `id` is its power-on APIC ID (4 bits). */

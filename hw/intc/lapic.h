@@ -20,7 +20,14 @@ typedef struct I8259 I8259;
 #define LAPIC_MAX_CPUS 64
 
 typedef enum LapicDelivery {
-  LAPIC_FIXED, LAPIC_LOWEST, LAPIC_SMI, LAPIC_RESERVED, LAPIC_NMI, LAPIC_INIT, LAPIC_SIPI, LAPIC_EXTINT
+  LAPIC_FIXED,
+  LAPIC_LOWEST,
+  LAPIC_SMI,
+  LAPIC_RESERVED,
+  LAPIC_NMI,
+  LAPIC_INIT,
+  LAPIC_SIPI,
+  LAPIC_EXTINT
 } LapicDelivery;
 
 /* An interrupt message. `destination` is 8 bits in xAPIC form (0xFF = all), 32 bits with `wide` (0xFFFFFFFF = all). */

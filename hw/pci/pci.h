@@ -17,17 +17,17 @@
 typedef struct PciBus PciBus;
 typedef struct PciDevice PciDevice;
 
-#define PCI_CONFIG_BYTES 256
-#define PCI_N_BARS 7 /* six, and the expansion ROM */
-#define PCI_ROM_BAR 6
+#define PCI_CONFIG_BYTES          256
+#define PCI_N_BARS                7 /* six, and the expansion ROM */
+#define PCI_ROM_BAR               6
 #define PCI_DEVFN(slot, function) ((uint8_t)((slot) << 3 | (function)))
 
 typedef enum PciBarKind { PCI_BAR_NONE, PCI_BAR_MEMORY, PCI_BAR_MEMORY_PREFETCH, PCI_BAR_PORTS } PciBarKind;
 
 typedef struct PciBar {
   PciBarKind kind;
-  uint64_t size;     /* a power of two */
-  VmRegion *region;  /* disabled until decoding is on and a base is set */
+  uint64_t size;    /* a power of two */
+  VmRegion *region; /* disabled until decoding is on and a base is set */
 } PciBar;
 
 typedef struct PciIds {
@@ -54,7 +54,8 @@ extern const VmField pci_device_fields[];
 
 /* Allocates through vm_device_new(), fills the header. `devfn` must be free. */
 void *pci_device_new(PciBus *bus, const VmDeviceType *type, const char *id, uint8_t devfn, const PciIds *ids);
-/* The base's part of reset: command, BARs, interrupt line to power-on values. Call it from the device's reset. */
+/* The base's part of reset: every writable or clearable bit of the header (command, status, BARs, interrupt line) to 0; the
+ * device sets what differs and its own registers. Call it from the device's reset. */
 void pci_device_reset(PciDevice *dev);
 /* The base's part of `loaded`. */
 void pci_device_loaded(PciDevice *dev);
@@ -67,7 +68,7 @@ bool pci_bar_rom(PciDevice *dev, const void *bytes, size_t size, GError **error)
 /* Interrupt pin 1–4 (INTA–INTD); 0 none. */
 void pci_set_interrupt_pin(PciDevice *dev, uint8_t pin);
 
-/* Drives the device's interrupt pin. */
+/* Drives the device's interrupt pin. Pin P of slot S is bus line (P - 1 + S - 1) mod 4, as a PC is wired. */
 void pci_set_irq(PciDevice *dev, bool level);
 
 /* Bus-master access: RAM only, and only while the guest has the bus-master bit set. */

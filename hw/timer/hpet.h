@@ -10,9 +10,9 @@
 
 typedef struct Hpet Hpet;
 
-#define HPET_BASE 0xfed00000u
-#define HPET_N_TIMERS 3
-#define HPET_N_ROUTES 32
+#define HPET_BASE      0xfed00000u
+#define HPET_N_TIMERS  3
+#define HPET_N_ROUTES  32
 #define HPET_PERIOD_FS 10000000u /* 10 ns */
 /* For the ACPI HPET table: the low dword of the capabilities register. */
 #define HPET_EVENT_TIMER_BLOCK_ID 0x8086a201u

@@ -16,7 +16,7 @@
 #include "vm-engine/clock.h"
 
 #define VM_TSC_SHIFT 1
-#define VM_TSC_HZ ((uint64_t)VM_NS_PER_SEC << VM_TSC_SHIFT)
+#define VM_TSC_HZ    ((uint64_t)VM_NS_PER_SEC << VM_TSC_SHIFT)
 
 /* The counter at virtual time `ns` (>= 0). */
 static inline uint64_t vm_tsc_from_ns(int64_t ns)
