@@ -353,6 +353,14 @@ static bool lock_is_allowed(const X86Decoded *d)
   return (d->row.attr & X86_ROW_LOCK) && x86_decoded_is_memory(d) && (class == X86_OPC_E || class == X86_OPC_M);
 }
 
+/* Control registers 0, 2, 3, 4 and 8 exist, and debug registers below 8 (DR4 and DR5 depend on CR4.DE). */
+static bool is_valid_control_register(const X86Decoded *d)
+{
+  if (has_operand_class(d, X86_OPC_CR))
+    return d->reg < 9 && (1u << d->reg & 0x11d);
+  return !has_operand_class(d, X86_OPC_DR) || d->reg < 8;
+}
+
 static bool is_valid(const X86Decoded *d, bool protected_mode)
 {
   uint16_t attr = d->row.attr;
@@ -362,7 +370,9 @@ static bool is_valid(const X86Decoded *d, bool protected_mode)
     return false;
   if ((attr & X86_ROW_PROTECTED) && !protected_mode)
     return false;
-  if (d->vex && (!(attr & X86_ROW_VEX) || d->vex_l))
+  if (d->vex && (!(attr & X86_ROW_VEX) || d->vex_l || (d->vex_v && !has_operand_class(d, X86_OPC_B))))
+    return false;
+  if (!is_valid_control_register(d))
     return false;
   if (x86_decoded_is_memory(d))
     return !has_operand_class(d, X86_OPC_R);

@@ -68,12 +68,13 @@ static bool crosses_page(uint64_t linear, unsigned bytes)
   return (linear & 4095) + bytes > 4096;
 }
 
-/* RAM to operate on in place; NULL: not that simple, or a fault pends. */
-static uint8_t *atomic_pointer(TcgCpu *cpu, uint64_t linear, unsigned bytes)
+/* RAM to operate on in place; NULL: not that simple, or a fault pends (of writing, in any case). */
+static uint8_t *atomic_pointer(TcgCpu *cpu, uint64_t linear, unsigned width)
 {
-  if (crosses_page(linear, bytes))
-    return NULL;
-  return x86_host_pointer(cpu, linear, bytes, X86_WRITE, x86_mmu(cpu));
+  if (!crosses_page(linear, 1u << width))
+    return x86_host_pointer(cpu, linear, 1u << width, X86_WRITE, x86_mmu(cpu));
+  tcg_slow_probe_write(cpu, linear, width);
+  return NULL;
 }
 
 static uint64_t mask_of(unsigned width)
@@ -85,7 +86,7 @@ static uint64_t atomic(TcgCpu *cpu, AtomicOp op, uint64_t linear, uint64_t value
 {
   static uint64_t (*const by_width[4])(AtomicOp, uint8_t *, uint64_t) = { atomic_8, atomic_16, atomic_32, atomic_64 };
   unsigned bytes = 1u << (width & 3);
-  uint8_t *at = atomic_pointer(cpu, linear, bytes);
+  uint8_t *at = atomic_pointer(cpu, linear, width & 3);
   if (at)
     return by_width[width & 3](op, at, value);
   uint64_t old = 0;
@@ -125,7 +126,7 @@ static uint64_t compare_exchange(TcgCpu *cpu, uint64_t linear, uint64_t expected
   static uint64_t (*const by_width[4])(uint8_t *, uint64_t, uint64_t) = { exchange_if_equal_8, exchange_if_equal_16,
                                                                           exchange_if_equal_32, exchange_if_equal_64 };
   unsigned bytes = 1u << (width & 3);
-  uint8_t *at = atomic_pointer(cpu, linear, bytes);
+  uint8_t *at = atomic_pointer(cpu, linear, width & 3);
   if (at)
     return by_width[width & 3](at, expected, value);
   uint64_t old = 0;
@@ -185,7 +186,7 @@ exchange_if_equal_128(uint8_t *at, Uint128 expected, Uint128 value)
 /* As compare_exchange(). Returns false with a fault pending. */
 static bool compare_exchange_16(TcgCpu *cpu, uint64_t linear, Uint128 *expected, Uint128 value)
 {
-  uint8_t *at = atomic_pointer(cpu, linear, 16);
+  uint8_t *at = atomic_pointer(cpu, linear, 4);
   if (at) {
     *expected = exchange_if_equal_128(at, *expected, value);
     return true;
@@ -411,9 +412,13 @@ uint64_t helper_aam(TcgCpu *cpu, uint64_t base, uint64_t b, uint64_t c)
 uint64_t helper_aad(TcgCpu *cpu, uint64_t base, uint64_t b, uint64_t c)
 {
   uint16_t ax = (uint16_t)cpu->x86.gpr[X86_RAX];
-  uint8_t result = (uint8_t)((ax & 0xff) + (ax >> 8) * (uint8_t)base);
+  uint8_t al = (uint8_t)ax, addend = (uint8_t)((ax >> 8) * (uint8_t)base), result = (uint8_t)(al + addend);
   set_ax(cpu, result);
-  cpu->flags = tcg_pack_flags(flags_of_result(result));
+  /* CF, AF and OF are undefined; processors have the addition's. */
+  uint32_t flags = flags_of_result(result) | ((al ^ addend ^ result) & X86_F_AF);
+  flags |= result < al ? X86_F_CF : 0;
+  flags |= ~(al ^ addend) & (al ^ result) & 0x80 ? X86_F_OF : 0;
+  cpu->flags = tcg_pack_flags(flags);
   return 0;
 }
 

@@ -1,9 +1,9 @@
 /*
  * Arithmetic and logic.
  *
- * A read-modify-write of memory computes twice: once without flags for the store, which may still fault, and behind
- * it once more for the flags alone. The host's flags are then fresh for the branch that follows, and dead ones cost
- * nothing. With LOCK a helper does the exchange and returns the old value, from which the flags follow.
+ * A read-modify-write of memory computes twice: once without flags for the store, and behind it once more for the flags
+ * alone. So no access stands between what sets the host's flags and the branch that uses them, and flags that nobody
+ * uses cost nothing. With LOCK a helper does the exchange and returns the old value, from which the flags follow.
  */
 #include "vm-engine/accel/tcg/guest/x86/translate-int.h"
 
@@ -28,7 +28,7 @@ static IrRef with_carry(X86Translator *t, const ArithOps *ops, IrWidth w, IrRef 
   return ir_op2(t->ir, IR_ADD, w, value, ir_setcc(t->ir, X86_CC_C));
 }
 
-static void arith_memory(X86Translator *t, const X86Decoded *d, const ArithOps *ops, const X86Dest *dest, IrRef b)
+static void arith_memory(X86Translator *t, const X86Decoded *d, const ArithOps *ops, X86Dest *dest, IrRef b)
 {
   IrRef old;
   IrRef addend = with_carry(t, ops, dest->w, b);

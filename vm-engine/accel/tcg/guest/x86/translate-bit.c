@@ -42,12 +42,12 @@ static IrRef change_bit_locked(X86Translator *t, X86Insn insn, const X86Dest *de
 }
 
 /* `bit` is below the width. */
-static void bit_test_memory(X86Translator *t, const X86Decoded *d, const X86Dest *dest, IrRef bit)
+static void bit_test_memory(X86Translator *t, const X86Decoded *d, X86Dest *dest, IrRef bit)
 {
   IrRef old;
   X86Insn insn = (X86Insn)d->insn;
   if (insn == X86_I_BT) {
-    old = x86_dest_load(t, dest);
+    old = x86_load(t, dest->w, dest->mem);
   } else {
     IrRef mask = ir_op2(t->ir, IR_SHL, IR_W64, x86_const(t, 1), bit);
     if (d->lock) {
@@ -100,6 +100,17 @@ static X86Insn known_scan(const X86Decoded *d)
   return (X86Insn)d->insn;
 }
 
+/* Without a bit set, the destination keeps all of its 64 bits. */
+static void scan(X86Translator *t, IrOpcode op, X86Dest *dest, IrRef source)
+{
+  IrRef old = ir_reg(dest->reg);
+  IrRef index = ir_op2(t->ir, op, dest->w, old, source);
+  if (dest->w == IR_W32)
+    ir_mov(t->ir, old, x86_cmovcc(t, IR_W64, X86_CC_Z, old, index));
+  else
+    x86_dest_store(t, dest, index);
+}
+
 void x86_tr_bit_scan(X86Translator *t, const X86Decoded *d)
 {
   X86Insn insn = known_scan(d);
@@ -109,13 +120,13 @@ void x86_tr_bit_scan(X86Translator *t, const X86Decoded *d)
   }
   IrRef source = x86_load_operand(t, d, 1);
   X86Dest dest = x86_open_dest(t, d, 0);
-  IrRef out = x86_dest_output(t, &dest);
   if (insn == X86_I_BSF || insn == X86_I_BSR) {
-    ir_emit(t->ir, insn == X86_I_BSF ? IR_BSFF : IR_BSRF, dest.w, out, x86_dest_load(t, &dest), source);
-  } else {
-    IrOpcode op = insn == X86_I_TZCNT ? IR_TZCNTF : insn == X86_I_LZCNT ? IR_LZCNTF : IR_POPCNTF;
-    ir_emit(t->ir, op, dest.w, out, source, IR_NONE);
+    scan(t, insn == X86_I_BSF ? IR_BSFF : IR_BSRF, &dest, source);
+    return;
   }
+  IrOpcode op = insn == X86_I_TZCNT ? IR_TZCNTF : insn == X86_I_LZCNT ? IR_LZCNTF : IR_POPCNTF;
+  IrRef out = x86_dest_output(t, &dest);
+  ir_emit(t->ir, op, dest.w, out, source, IR_NONE);
   x86_dest_finish(t, &dest, out);
 }
 
@@ -149,14 +160,14 @@ static bool refuse_without(X86Translator *t, uint32_t feature)
   return true;
 }
 
-/* The carry of these comes from another computation than the result's sign and zero. */
-static void result_with_carry(X86Translator *t, const X86Decoded *d, IrRef result, IrRef carry)
+/* The carry (0 or 1) of these comes from another computation than the result's sign and zero. AF and PF are undefined (and
+ * `undefined` may add SF); processors clear them. */
+static void result_with_carry(X86Translator *t, const X86Decoded *d, IrRef result, IrRef carry, uint32_t undefined)
 {
   IrWidth w = x86_width(d, 0);
   X86Dest dest = x86_open_dest(t, d, 0);
   ir_emit(t->ir, IR_TESTF, w, IR_NONE, result, result);
-  if (carry != IR_NONE)
-    x86_set_flags(t, carry, X86_F_CF);
+  x86_set_flags(t, carry, X86_F_CF | X86_F_AF | X86_F_PF | undefined);
   x86_dest_store(t, &dest, result);
 }
 
@@ -168,14 +179,14 @@ void x86_tr_bmi_logic(X86Translator *t, const X86Decoded *d)
   IrRef a = x86_load_operand(t, d, 1);
   if (d->insn == X86_I_ANDN) {
     IrRef b = x86_load_operand(t, d, 2);
-    result_with_carry(t, d, ir_op2(t->ir, IR_AND, w, ir_op1(t->ir, IR_NOT, w, a), b), IR_NONE);
+    result_with_carry(t, d, ir_op2(t->ir, IR_AND, w, ir_op1(t->ir, IR_NOT, w, a), b), x86_const(t, 0), 0);
     return;
   }
   bool isolate = d->insn == X86_I_BLSI;
   /* NEG carries unless its operand is 0, a - 1 if it is: the manual's CF. */
   IrRef other = isolate ? ir_op1(t->ir, IR_NEGF, w, a) : ir_op2(t->ir, IR_SUBF, w, a, x86_const(t, 1));
   IrRef carry = ir_setcc(t->ir, X86_CC_C);
-  result_with_carry(t, d, ir_op2(t->ir, d->insn == X86_I_BLSMSK ? IR_XOR : IR_AND, w, a, other), carry);
+  result_with_carry(t, d, ir_op2(t->ir, d->insn == X86_I_BLSMSK ? IR_XOR : IR_AND, w, a, other), carry, 0);
 }
 
 void x86_tr_bmi_field(X86Translator *t, const X86Decoded *d)
@@ -187,13 +198,13 @@ void x86_tr_bmi_field(X86Translator *t, const X86Decoded *d)
   IrRef value = x86_zero_extend(t, w, x86_load_operand(t, d, 1));
   IrRef control = x86_load_operand(t, d, 2);
   if (extract) {
-    result_with_carry(t, d, x86_call(t, HELPER_extract_bits, value, control, IR_NONE), IR_NONE);
+    result_with_carry(t, d, x86_call(t, HELPER_extract_bits, value, control, IR_NONE), x86_const(t, 0), X86_F_SF);
     return;
   }
   IrRef count = ir_op1(t->ir, IR_ZX8, IR_W64, control);
   IrRef result = x86_call(t, HELPER_zero_high_bits, value, count, x86_const(t, w));
   ir_emit(t->ir, IR_CMPF, IR_W32, IR_NONE, x86_const(t, (8 << w) - 1), count);
-  result_with_carry(t, d, result, ir_setcc(t->ir, X86_CC_C));
+  result_with_carry(t, d, result, ir_setcc(t->ir, X86_CC_C), 0);
 }
 
 /* MULX: vvvv gets the low half, modrm.reg the high; the same register for both keeps the high half. */

@@ -10,22 +10,22 @@ enum { X86_CC_O, X86_CC_NO, X86_CC_C, X86_CC_NC, X86_CC_Z, X86_CC_NZ, X86_CC_BE,
 /* One function a family of decode-insns.def. */
 #define X86_FAMILIES(FAMILY)                                                                                           \
   FAMILY(invalid)                                                                                                      \
-  FAMILY(fpu) FAMILY(arith) FAMILY(unary) FAMILY(mul_wide) FAMILY(imul) FAMILY(div) FAMILY(adx) FAMILY(bcd)            \
-      FAMILY(convert) FAMILY(flags) FAMILY(shift) FAMILY(shift_double) FAMILY(bit_test) FAMILY(bit_scan) FAMILY(bswap) \
-          FAMILY(crc32) FAMILY(bmi_logic) FAMILY(bmi_field) FAMILY(bmi_move) FAMILY(mov) FAMILY(mov_extend)            \
-              FAMILY(lea) FAMILY(xchg) FAMILY(xadd) FAMILY(cmpxchg) FAMILY(cmpxchg8b) FAMILY(movbe) FAMILY(xlat)       \
-                  FAMILY(cmovcc) FAMILY(setcc) FAMILY(nop) FAMILY(push) FAMILY(pop) FAMILY(push_seg) FAMILY(pop_seg)   \
-                      FAMILY(pusha) FAMILY(popa) FAMILY(pushf) FAMILY(popf) FAMILY(enter) FAMILY(leave) FAMILY(jcc)    \
-                          FAMILY(jmp) FAMILY(call) FAMILY(ret) FAMILY(loop) FAMILY(far) FAMILY(far_return)             \
-                              FAMILY(interrupt) FAMILY(bound) FAMILY(movs) FAMILY(cmps) FAMILY(stos) FAMILY(lods)      \
-                                  FAMILY(scas) FAMILY(ins) FAMILY(outs) FAMILY(mov_to_seg) FAMILY(mov_from_seg)        \
-                                      FAMILY(load_far) FAMILY(store_system) FAMILY(load_system) FAMILY(verify)         \
-                                          FAMILY(arpl) FAMILY(store_table) FAMILY(load_table) FAMILY(fsgsbase)         \
-                                              FAMILY(swapgs) FAMILY(in) FAMILY(out) FAMILY(hlt) FAMILY(cli_sti)        \
-                                                  FAMILY(clts) FAMILY(wbinvd) FAMILY(invlpg) FAMILY(mov_control)       \
-                                                      FAMILY(msr) FAMILY(counter) FAMILY(cpuid) FAMILY(fast_system)    \
-                                                          FAMILY(xcr) FAMILY(smap) FAMILY(random) FAMILY(fence)        \
-                                                              FAMILY(clflush)
+  FAMILY(fpu)                                                                                                          \
+  FAMILY(arith) FAMILY(unary) FAMILY(mul_wide) FAMILY(imul) FAMILY(div) FAMILY(adx) FAMILY(bcd) FAMILY(convert)        \
+      FAMILY(flags) FAMILY(shift) FAMILY(shift_double) FAMILY(bit_test) FAMILY(bit_scan) FAMILY(bswap) FAMILY(crc32)   \
+          FAMILY(bmi_logic) FAMILY(bmi_field) FAMILY(bmi_move) FAMILY(mov) FAMILY(mov_extend) FAMILY(lea) FAMILY(xchg) \
+              FAMILY(xadd) FAMILY(cmpxchg) FAMILY(cmpxchg8b) FAMILY(movbe) FAMILY(xlat) FAMILY(cmovcc) FAMILY(setcc)   \
+                  FAMILY(nop) FAMILY(push) FAMILY(pop) FAMILY(push_seg) FAMILY(pop_seg) FAMILY(pusha) FAMILY(popa)     \
+                      FAMILY(pushf) FAMILY(popf) FAMILY(enter) FAMILY(leave) FAMILY(jcc) FAMILY(jmp) FAMILY(call)      \
+                          FAMILY(ret) FAMILY(loop) FAMILY(far) FAMILY(far_return) FAMILY(interrupt) FAMILY(bound)      \
+                              FAMILY(movs) FAMILY(cmps) FAMILY(stos) FAMILY(lods) FAMILY(scas) FAMILY(ins)             \
+                                  FAMILY(outs) FAMILY(mov_to_seg) FAMILY(mov_from_seg) FAMILY(load_far)                \
+                                      FAMILY(store_system) FAMILY(load_system) FAMILY(verify) FAMILY(arpl)             \
+                                          FAMILY(store_table) FAMILY(load_table) FAMILY(fsgsbase) FAMILY(swapgs)       \
+                                              FAMILY(in) FAMILY(out) FAMILY(hlt) FAMILY(cli_sti) FAMILY(clts)          \
+                                                  FAMILY(wbinvd) FAMILY(invlpg) FAMILY(mov_control) FAMILY(msr)        \
+                                                      FAMILY(counter) FAMILY(cpuid) FAMILY(fast_system) FAMILY(xcr)    \
+                                                          FAMILY(smap) FAMILY(random) FAMILY(fence) FAMILY(clflush)
 #define FAMILY(name) void x86_tr_##name(X86Translator *t, const X86Decoded *d);
 X86_FAMILIES(FAMILY)
 #undef FAMILY
@@ -48,14 +48,13 @@ typedef struct X86Dest {
   X86Mem mem;
 } X86Dest;
 X86Dest x86_open_dest(X86Translator *t, const X86Decoded *d, unsigned i);
-IrRef x86_dest_load(X86Translator *t, const X86Dest *dest);
+/* For read-modify-write: a fault is one of writing, and the store that follows cannot fault any more. */
+IrRef x86_dest_load(X86Translator *t, X86Dest *dest);
 void x86_dest_store(X86Translator *t, const X86Dest *dest, IrRef value);
 /* What an op of the destination's width may have as its output: the register itself where that needs no merging, else a
  * fresh temp. x86_dest_finish() then stores it, unless it was the register. */
 IrRef x86_dest_output(X86Translator *t, const X86Dest *dest);
 void x86_dest_finish(X86Translator *t, const X86Dest *dest, IrRef output);
-/* Faults now if a write would; so that flags and registers may change before the store. */
-void x86_dest_probe(X86Translator *t, const X86Dest *dest);
 IrRef x86_dest_linear(X86Translator *t, const X86Dest *dest);
 
 /* ---- small builders ---------------------------------------------------------------------------------------------------- */
@@ -65,7 +64,8 @@ IrRef x86_sign_extend(X86Translator *t, IrWidth w, IrRef value);
 IrRef x86_cmovcc(X86Translator *t, IrWidth w, unsigned cc, IrRef yes, IrRef no);
 IrRef x86_get_flags(X86Translator *t);                            /* arithmetic flags in EFLAGS positions */
 void x86_set_flags(X86Translator *t, IrRef value, uint32_t mask); /* those in mask */
-IrRef x86_load_state(X86Translator *t, IrWidth w, uint32_t offset);
+/* Faults now if a write would. */
+void x86_probe_write(X86Translator *t, IrWidth w, IrRef linear);
 void x86_load_segment_base(X86Translator *t, unsigned seg, IrRef *base);
 
 /* ---- stack ------------------------------------------------------------------------------------------------------------------ */

@@ -18,6 +18,10 @@ static bool is_memory_class(const X86Decoded *d, unsigned i)
 void x86_tr_mov(X86Translator *t, const X86Decoded *d)
 {
   IrWidth w = x86_width(d, 0);
+  if (d->map == X86_MAP_0F && (d->prefix_66 || d->rep)) { /* MOVNTI has no prefixed forms */
+    x86_emit_ud(t);
+    return;
+  }
   if (is_memory_class(d, 1) && w >= IR_W32) {
     X86Mem m = x86_operand_address(t, d, 1u << w, X86_READ);
     load_to_register(t, w, w, m, d->map == X86_MAP_ONE && d->opcode < 0xa0 ? d->reg : (unsigned)X86_RAX);
@@ -123,9 +127,14 @@ void x86_tr_cmpxchg(X86Translator *t, const X86Decoded *d)
   }
   IrRef old = x86_zero_extend(t, w, x86_dest_load(t, &dest));
   ir_emit(t->ir, IR_CMPF, w, IR_NONE, rax, old);
-  IrRef result = x86_cmovcc(t, MAX(w, IR_W32), X86_CC_Z, source, old);
+  /* Where they differ a 32-bit register keeps its upper half. */
+  IrRef result = w <= IR_W16 ? x86_cmovcc(t, IR_W32, X86_CC_Z, source, old)
+                             : x86_cmovcc(t, IR_W64, X86_CC_Z, x86_zero_extend(t, w, source), ir_reg(dest.reg));
   update_accumulator(t, w, old);
-  x86_dest_store(t, &dest, result);
+  if (w == IR_W32)
+    ir_mov(t->ir, ir_reg(dest.reg), result);
+  else
+    x86_dest_store(t, &dest, result);
 }
 
 void x86_tr_cmpxchg8b(X86Translator *t, const X86Decoded *d)

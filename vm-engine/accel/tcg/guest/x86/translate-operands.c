@@ -73,9 +73,9 @@ void x86_set_flags(X86Translator *t, IrRef value, uint32_t mask)
   ir_emit(t->ir, IR_SETFLAGS, IR_W64, IR_NONE, value, IR_NONE)->imm = mask;
 }
 
-IrRef x86_load_state(X86Translator *t, IrWidth w, uint32_t offset)
+void x86_probe_write(X86Translator *t, IrWidth w, IrRef linear)
 {
-  return ir_lde(t->ir, w, offset);
+  ir_emit(t->ir, IR_PROBEW, w, IR_NONE, linear, IR_NONE)->aux = w;
 }
 
 IrRef x86_call(X86Translator *t, TcgHelperId helper, IrRef a, IrRef b, IrRef c)
@@ -289,9 +289,13 @@ X86Dest x86_open_dest(X86Translator *t, const X86Decoded *d, unsigned i)
   return dest;
 }
 
-IrRef x86_dest_load(X86Translator *t, const X86Dest *dest)
+IrRef x86_dest_load(X86Translator *t, X86Dest *dest)
 {
-  return dest->memory ? x86_load(t, dest->w, dest->mem) : x86_get_gpr(t, dest->d, dest->reg, dest->w);
+  if (!dest->memory)
+    return x86_get_gpr(t, dest->d, dest->reg, dest->w);
+  dest->mem = (X86Mem){ x86_dest_linear(t, dest), 0 }; /* one address for the three, so that the back end can see it */
+  x86_probe_write(t, dest->w, dest->mem.base);
+  return x86_load(t, dest->w, dest->mem);
 }
 
 IrRef x86_dest_output(X86Translator *t, const X86Dest *dest)
@@ -316,12 +320,6 @@ void x86_dest_finish(X86Translator *t, const X86Dest *dest, IrRef output)
 IrRef x86_dest_linear(X86Translator *t, const X86Dest *dest)
 {
   return x86_mem_linear(t, dest->mem);
-}
-
-void x86_dest_probe(X86Translator *t, const X86Dest *dest)
-{
-  if (dest->memory)
-    ir_emit(t->ir, IR_PROBEW, dest->w, IR_NONE, x86_dest_linear(t, dest), IR_NONE)->aux = dest->w;
 }
 
 /* ---- stack ------------------------------------------------------------------------------------------------------------------- */

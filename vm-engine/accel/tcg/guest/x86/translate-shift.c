@@ -16,7 +16,6 @@ void x86_tr_shift(X86Translator *t, const X86Decoded *d)
   IrRef count = x86_load_operand(t, d, 1);
   bool through_carry = shift_ops[i].plain == IR_MOV;
   if (!dest.memory || through_carry) {
-    x86_dest_probe(t, &dest);
     IrRef a = x86_dest_load(t, &dest);
     IrRef out = x86_dest_output(t, &dest);
     ir_emit(t->ir, shift_ops[i].flagged, dest.w, out, a, count);
@@ -33,7 +32,6 @@ void x86_tr_shift_double(X86Translator *t, const X86Decoded *d)
   X86Dest dest = x86_open_dest(t, d, 0);
   IrRef fill = x86_load_operand(t, d, 1);
   IrRef count = x86_load_operand(t, d, 2);
-  x86_dest_probe(t, &dest);
   IrRef a = x86_dest_load(t, &dest);
   IrRef out = x86_dest_output(t, &dest);
   ir_emit(t->ir, d->insn == X86_I_SHLD ? IR_SHLDF : IR_SHRDF, dest.w, out, a, fill)->c = count;

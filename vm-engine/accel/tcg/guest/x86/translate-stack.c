@@ -44,11 +44,14 @@ static unsigned segment_of_opcode(const X86Decoded *d)
   return d->opcode >> 3 & 3;
 }
 
+/* With 32 bits, SP moves by four but 16 bits are written, as processors have done for long. */
 void x86_tr_push_seg(X86Translator *t, const X86Decoded *d)
 {
   uint32_t offset = X86_STATE(x86.seg) + segment_of_opcode(d) * (uint32_t)sizeof(X86Segment) +
                     (uint32_t)offsetof(X86Segment, selector);
-  x86_push(t, (IrWidth)d->op_size, ir_lde(t->ir, IR_W16, offset));
+  IrWidth w = d->op_size == 3 ? IR_W64 : IR_W16;
+  store_stack(t, w, -(1 << d->op_size), ir_lde(t->ir, IR_W16, offset));
+  x86_adjust_sp(t, -(1 << d->op_size));
 }
 
 void x86_tr_pop_seg(X86Translator *t, const X86Decoded *d)
@@ -125,7 +128,7 @@ void x86_tr_enter(X86Translator *t, const X86Decoded *d)
   int64_t down = -bytes * (level + 1) - (uint16_t)d->imm;
   /* The manual's last step: the new top of the stack must be writable. */
   IrRef top = x86_mem_linear(t, x86_stack_address(t, down, 1u << w, X86_WRITE));
-  ir_emit(t->ir, IR_PROBEW, w, IR_NONE, top, IR_NONE)->aux = w;
+  x86_probe_write(t, w, top);
   x86_adjust_sp(t, down);
   set_frame(t, w, frame);
 }

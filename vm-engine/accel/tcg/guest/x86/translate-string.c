@@ -111,7 +111,7 @@ void x86_tr_ins(X86Translator *t, const X86Decoded *d)
   IrRef port = ir_op1(t->ir, IR_ZX16, IR_W64, ir_reg(X86_RDX)), bytes = x86_const(t, 1 << w);
   x86_call_void(t, HELPER_check_io, port, bytes, IR_NONE);
   X86Mem m = destination_address(t, d, w, X86_WRITE);
-  ir_emit(t->ir, IR_PROBEW, w, IR_NONE, x86_mem_linear(t, m), IR_NONE)->aux = w;
+  x86_probe_write(t, w, x86_mem_linear(t, m));
   x86_store(t, w, m, x86_call(t, HELPER_in, port, bytes, IR_NONE));
   advance(t, d, X86_RDI, step_of(t, w));
   x86_end_loop(t);

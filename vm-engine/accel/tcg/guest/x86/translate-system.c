@@ -87,13 +87,19 @@ void x86_tr_verify(X86Translator *t, const X86Decoded *d)
     ir_mov(t->ir, old, x86_cmovcc(t, IR_W64, X86_CC_Z, ir_op1(t->ir, IR_ZX32, IR_W64, value), old));
 }
 
+/* The helper sets ZF, so the right to write is checked before it; but a page that is not there faults as a read. */
 void x86_tr_arpl(X86Translator *t, const X86Decoded *d)
 {
-  X86Dest dest = x86_open_dest(t, d, 0);
-  x86_dest_probe(t, &dest);
-  IrRef a = x86_zero_extend(t, IR_W16, x86_dest_load(t, &dest));
   IrRef b = x86_zero_extend(t, IR_W16, x86_load_operand(t, d, 1));
-  x86_dest_store(t, &dest, x86_call(t, HELPER_arpl, a, b, IR_NONE));
+  if (d->mod == 3) {
+    IrRef a = x86_zero_extend(t, IR_W16, ir_reg(d->rm));
+    x86_set_reg(t, d->rm, IR_W16, x86_call(t, HELPER_arpl, a, b, IR_NONE));
+    return;
+  }
+  IrRef linear = x86_operand_linear(t, d, 2, X86_WRITE);
+  IrRef a = ir_ld(t->ir, IR_W16, linear, 0);
+  x86_probe_write(t, IR_W16, linear);
+  ir_st(t->ir, IR_W16, linear, 0, x86_call(t, HELPER_arpl, a, b, IR_NONE));
 }
 
 void x86_tr_store_table(X86Translator *t, const X86Decoded *d)
@@ -346,5 +352,8 @@ void x86_tr_fence(X86Translator *t, const X86Decoded *d)
 
 void x86_tr_clflush(X86Translator *t, const X86Decoded *d)
 {
-  x86_load(t, IR_W8, x86_operand_address(t, d, 1, X86_READ));
+  if (d->rep)
+    x86_emit_ud(t);
+  else
+    x86_load(t, IR_W8, x86_operand_address(t, d, 1, X86_READ));
 }
