@@ -225,6 +225,16 @@ class Machine:
                 raise AssertionError(f"no {texts} on the screen in {seconds} s; it shows: {text}")
             time.sleep(0.05)
 
+    def wait_change(self, before, seconds=20):
+        """Waits until the screen's text, or colours alone, differ from `before` (a text or a picture)."""
+        end = time.monotonic() + seconds
+        first = self.picture("change")
+        while time.monotonic() < end:
+            if self.screen() != before or self.picture("change") != first:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"the screen does not change: {before}")
+
     def picture(self, name):
         """(width, height, bytes of RGB), also kept as a PNG among the logs."""
         SHOTS.mkdir(parents=True, exist_ok=True)
