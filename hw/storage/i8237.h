@@ -16,8 +16,8 @@ typedef struct I8237 I8237;
 
 #define I8237_N_CHANNELS 8
 
-/* Device id "dma"; ports 00–0F, 80–8F (pages; 80 is left to whoever wants the POST code), C0–DF, and the extended
- * pages at 480–48F. The machine owns it. */
+/* Device id "dma"; ports 00–0F, 81–8F (pages; port 80 is left to whoever wants the POST code) and C0–DF. The machine
+ * owns it. */
 I8237 *i8237_new(Vm *vm);
 
 /* Called when the guest has made a requesting channel able to move data (unmasked it, enabled its controller).

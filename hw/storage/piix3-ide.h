@@ -12,7 +12,7 @@
 typedef struct Piix3Ide Piix3Ide;
 
 #define PIIX3_IDE_N_CHANNELS 2
-#define PIIX3_IDE_N_UNITS 2
+#define PIIX3_IDE_N_UNITS    2
 
 /* Device id "ide"; ports 1F0–1F7, 3F6 and 170–177, 376, bus-master registers in BAR 4. `devfn` is function 1 of the
  * PIIX3's slot. The wires are copied: IRQ 14 and IRQ 15. The machine owns it. */
