@@ -39,8 +39,9 @@ FloppyDriveType floppy_get_drive_type(const Floppy *fdc, unsigned unit);
 /* The drive in which an image of this size works best: for choosing the type at set-up. */
 FloppyDriveType floppy_drive_type_for_size(uint64_t size_bytes);
 
-/* Puts a medium in (opened with the main I/O context's GMainContext). Its format follows from its size; one between two
- * formats counts as the next larger. Takes the image over, unless it fails: no drive there, or too large for it. */
+/* Puts a medium in (opened with the main I/O context's GMainContext). Its format follows from its size; an image of no
+ * format's size counts as a 1.44 MB one that was cut off, or as the next larger format. Takes the image over, unless it
+ * fails: no drive there, or too large for it. A former medium is closed. */
 bool floppy_insert(Floppy *fdc, unsigned unit, BlkImage *image, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Takes the medium out and closes it; nothing where there is none. */
 void floppy_eject(Floppy *fdc, unsigned unit);
