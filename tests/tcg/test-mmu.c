@@ -3,20 +3,20 @@
  */
 #include "tests/tcg/bare-cpu.h"
 
-#define P 1u
+#define P  1u
 #define RW 2u
 #define US 4u
-#define A 0x20u
-#define D 0x40u
+#define A  0x20u
+#define D  0x40u
 #define PS 0x80u
-#define G 0x100u
+#define G  0x100u
 #define NX (UINT64_C(1) << 63)
 
-#define ROOT 0x10000u
+#define ROOT   0x10000u
 #define LEVEL3 0x11000u
 #define LEVEL2 0x12000u
-#define TABLE 0x13000u
-#define DATA 0x200000u /* the page that most tests map */
+#define TABLE  0x13000u
+#define DATA   0x200000u /* the page that most tests map */
 
 /* ---- set-up: linear page 0x400000 (of each format) is mapped by the entry at TABLE ------------------------------------ */
 

@@ -10,14 +10,14 @@
  */
 #include "vm-engine/accel/tcg/guest/x86/mmu.h"
 
-#define ENTRY_P (1u << 0)
-#define ENTRY_RW (1u << 1)
-#define ENTRY_US (1u << 2)
-#define ENTRY_A (1u << 5)
-#define ENTRY_D (1u << 6)
-#define ENTRY_PS (1u << 7)
-#define ENTRY_G (1u << 8)
-#define ENTRY_NX (UINT64_C(1) << 63)
+#define ENTRY_P    (1u << 0)
+#define ENTRY_RW   (1u << 1)
+#define ENTRY_US   (1u << 2)
+#define ENTRY_A    (1u << 5)
+#define ENTRY_D    (1u << 6)
+#define ENTRY_PS   (1u << 7)
+#define ENTRY_G    (1u << 8)
+#define ENTRY_NX   (UINT64_C(1) << 63)
 #define MAX_LEVELS 4
 
 typedef enum WalkStatus { WALK_DONE, WALK_FAULT, WALK_AGAIN } WalkStatus;
@@ -29,7 +29,9 @@ typedef struct Walk {
   TcgMmu mmu;
   unsigned entry_bytes; /* 4 or 8 */
   unsigned index_bits;  /* 10 or 9 */
-  struct { uint64_t gpa, value; } entries[MAX_LEVELS];
+  struct {
+    uint64_t gpa, value;
+  } entries[MAX_LEVELS];
   unsigned n_entries;
   unsigned shift; /* of the level that the walk is at */
   bool user, writable, no_execute;
@@ -54,7 +56,8 @@ static bool exchange_entry(uint8_t *hva, unsigned bytes, uint64_t old, uint64_t 
 {
   if (bytes == 4) {
     uint32_t expected = (uint32_t)old;
-    return __atomic_compare_exchange_n((uint32_t *)hva, &expected, (uint32_t)new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n((uint32_t *)hva, &expected, (uint32_t) new, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
   }
   return __atomic_compare_exchange_n((uint64_t *)hva, &old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
@@ -259,7 +262,8 @@ static WalkStatus walk_once(Walk *w, X86Translation *out)
 bool x86_walk(TcgCpu *cpu, uint64_t linear, X86Access access, TcgMmu mmu, X86Translation *out)
 {
   if (!(cpu->x86.cr0 & X86_CR0_PG)) {
-    *out = (X86Translation){ (linear & 0xffffffff) & ~UINT64_C(0xfff), TCG_TLB_READ | TCG_TLB_WRITE | TCG_TLB_EXEC, 12 };
+    *out =
+        (X86Translation){ (linear & 0xffffffff) & ~UINT64_C(0xfff), TCG_TLB_READ | TCG_TLB_WRITE | TCG_TLB_EXEC, 12 };
     return true;
   }
   Walk w = { .cpu = cpu, .linear = linear, .access = access, .mmu = mmu };

@@ -15,7 +15,7 @@
 #define PAGE_MASK (~UINT64_C(0xfff))
 /* In TcgTlb.page, no page being at such an address: not in the used list / in it, but empty. */
 #define PAGE_UNLISTED UINT64_C(1)
-#define PAGE_EMPTY UINT64_C(2)
+#define PAGE_EMPTY    UINT64_C(2)
 
 static inline uint32_t tlb_index(uint64_t linear)
 {
@@ -268,7 +268,8 @@ void x86_tlb_flush_page(TcgCpu *cpu, uint64_t linear)
 
 void x86_tlb_protect_writes(TcgCpu *cpu, VmRam *ram, uint64_t offset, uint64_t size)
 {
-  uint64_t start = (uint64_t)(uintptr_t)ram->hva + (offset & PAGE_MASK), end = (uint64_t)(uintptr_t)ram->hva + offset + size;
+  uint64_t start = (uint64_t)(uintptr_t)ram->hva + (offset & PAGE_MASK),
+           end = (uint64_t)(uintptr_t)ram->hva + offset + size;
 
   for (unsigned m = 0; m < TCG_N_MMU; m++) {
     TcgTlb *tlb = &cpu->tlb[m];

@@ -313,8 +313,12 @@ static bool combine(const TcgCpu *cpu, const SysEvent *first, SysEvent *second)
   bool is_double = (a == CLASS_CONTRIBUTORY && b == CLASS_CONTRIBUTORY) ||
                    (a == CLASS_PAGE_FAULT && (b == CLASS_CONTRIBUTORY || b == CLASS_PAGE_FAULT));
   if (is_double)
-    *second = (SysEvent){ .vector = X86_EXC_DF, .has_error = cpu->x86.cr0 & X86_CR0_PE, .external = true,
-                          .exception = true, .return_rip = cpu->x86.rip, .set_rf = true };
+    *second = (SysEvent){ .vector = X86_EXC_DF,
+                          .has_error = cpu->x86.cr0 & X86_CR0_PE,
+                          .external = true,
+                          .exception = true,
+                          .return_rip = cpu->x86.rip,
+                          .set_rf = true };
   return true;
 }
 

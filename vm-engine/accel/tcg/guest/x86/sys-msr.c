@@ -10,21 +10,47 @@
 #include "vm-engine/x86/tsc.h"
 
 enum {
-  MSR_TSC = 0x10, MSR_APIC_BASE = 0x1b, MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_SPEC_CTRL = 0x48,
-  MSR_MICROCODE = 0x8b, MSR_MTRR_CAP = 0xfe, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175,
-  MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_MCG_CTL = 0x17b, MSR_MISC_ENABLE = 0x1a0,
-  MSR_DEBUGCTL = 0x1d9, MSR_MTRR_VAR = 0x200, MSR_MTRR_FIXED_64K = 0x250, MSR_MTRR_FIXED_16K = 0x258,
-  MSR_MTRR_FIXED_4K = 0x268, MSR_PAT = 0x277, MSR_MTRR_DEF_TYPE = 0x2ff, MSR_MC_BANKS = 0x400,
-  MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC = 0x800, MSR_EFER = 0xc0000080, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK,
-  MSR_FS_BASE = 0xc0000100, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
+  MSR_TSC = 0x10,
+  MSR_APIC_BASE = 0x1b,
+  MSR_FEATURE_CONTROL = 0x3a,
+  MSR_TSC_ADJUST = 0x3b,
+  MSR_SPEC_CTRL = 0x48,
+  MSR_MICROCODE = 0x8b,
+  MSR_MTRR_CAP = 0xfe,
+  MSR_SYSENTER_CS = 0x174,
+  MSR_SYSENTER_ESP = 0x175,
+  MSR_SYSENTER_EIP = 0x176,
+  MSR_MCG_CAP = 0x179,
+  MSR_MCG_STATUS = 0x17a,
+  MSR_MCG_CTL = 0x17b,
+  MSR_MISC_ENABLE = 0x1a0,
+  MSR_DEBUGCTL = 0x1d9,
+  MSR_MTRR_VAR = 0x200,
+  MSR_MTRR_FIXED_64K = 0x250,
+  MSR_MTRR_FIXED_16K = 0x258,
+  MSR_MTRR_FIXED_4K = 0x268,
+  MSR_PAT = 0x277,
+  MSR_MTRR_DEF_TYPE = 0x2ff,
+  MSR_MC_BANKS = 0x400,
+  MSR_TSC_DEADLINE = 0x6e0,
+  MSR_X2APIC = 0x800,
+  MSR_EFER = 0xc0000080,
+  MSR_STAR,
+  MSR_LSTAR,
+  MSR_CSTAR,
+  MSR_SFMASK,
+  MSR_FS_BASE = 0xc0000100,
+  MSR_GS_BASE,
+  MSR_KERNEL_GS_BASE,
+  MSR_TSC_AUX,
 };
-#define N_MC_BANKS 10u
+#define N_MC_BANKS      10u
 #define MCG_CTL_PRESENT (1u << 8)
 /* Write-combining, fixed ranges, X86_N_MTRR_VAR variable ones. */
-#define MTRR_CAP (1u << 10 | 1u << 8 | X86_N_MTRR_VAR)
+#define MTRR_CAP           (1u << 10 | 1u << 8 | X86_N_MTRR_VAR)
 #define MICROCODE_REVISION (UINT64_C(1) << 32)
-#define EFER_KNOWN (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
-#define APIC_BASE_DEFAULT UINT64_C(0xfee00900)
+#define EFER_KNOWN         (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)
+#define APIC_BASE_DEFAULT  UINT64_C(0xfee00900)
 
 /* ---- those that hold a value ---------------------------------------------------------------------------------------- */
 
@@ -35,7 +61,10 @@ typedef struct StoredMsr {
   StoredKind kind;
 } StoredMsr;
 
-#define STORED(index, field, kind) { index, offsetof(X86Cpu, field), kind }
+#define STORED(index, field, kind)                                                                                     \
+  {                                                                                                                    \
+    index, offsetof(X86Cpu, field), kind                                                                               \
+  }
 static const StoredMsr stored_msrs[] = {
   STORED(MSR_FEATURE_CONTROL, feature_control, STORED_ANY),
   STORED(MSR_SPEC_CTRL, spec_ctrl, STORED_ANY),
@@ -105,23 +134,25 @@ static uint64_t *find_mtrr(X86Cpu *x86, uint32_t index)
 
 /* ---- those that read as 0 --------------------------------------------------------------------------------------------- */
 
-typedef struct MsrRange { uint32_t first, last; } MsrRange;
+typedef struct MsrRange {
+  uint32_t first, last;
+} MsrRange;
 static const MsrRange quiet_msrs[] = {
-  { 0x0, 0x1 },               /* the Pentium's machine check */
-  { 0x17, 0x17 },             /* platform ID */
-  { 0x2a, 0x2a },             /* power-on configuration */
-  { 0x2c, 0x2c },             /* bus clock, P4 */
-  { 0x34, 0x35 },             /* SMI count, core count */
-  { 0x79, 0x79 },             /* microcode update trigger */
-  { 0xc1, 0xc8 },             /* performance counters */
-  { 0xcd, 0xce },             /* bus clock, platform information */
-  { 0xe2, 0xe2 },             /* C-state configuration */
-  { 0x11e, 0x11e },           /* L2 control */
-  { 0x186, 0x18d },           /* performance event selectors */
-  { 0x198, 0x19d },           /* performance state, thermal */
-  { 0x1ad, 0x1ad },           /* turbo limits */
-  { 0x1b0, 0x1b2 },           /* energy bias, package thermal */
-  { 0x1c8, 0x1c9 },           /* last branch records */
+  { 0x0, 0x1 },     /* the Pentium's machine check */
+  { 0x17, 0x17 },   /* platform ID */
+  { 0x2a, 0x2a },   /* power-on configuration */
+  { 0x2c, 0x2c },   /* bus clock, P4 */
+  { 0x34, 0x35 },   /* SMI count, core count */
+  { 0x79, 0x79 },   /* microcode update trigger */
+  { 0xc1, 0xc8 },   /* performance counters */
+  { 0xcd, 0xce },   /* bus clock, platform information */
+  { 0xe2, 0xe2 },   /* C-state configuration */
+  { 0x11e, 0x11e }, /* L2 control */
+  { 0x186, 0x18d }, /* performance event selectors */
+  { 0x198, 0x19d }, /* performance state, thermal */
+  { 0x1ad, 0x1ad }, /* turbo limits */
+  { 0x1b0, 0x1b2 }, /* energy bias, package thermal */
+  { 0x1c8, 0x1c9 }, /* last branch records */
   { 0x1db, 0x1de },
   { 0x280, 0x280 + N_MC_BANKS - 1 },
   { MSR_MC_BANKS, MSR_MC_BANKS + 4 * N_MC_BANKS - 1 },

@@ -93,8 +93,9 @@ bool sys_set_busy(TcgCpu *cpu, SysDescriptor *d, bool busy)
 
 void sys_set_segment(TcgCpu *cpu, unsigned sreg, uint16_t selector, const SysDescriptor *d)
 {
-  cpu->x86.seg[sreg] = (X86Segment){ .selector = selector, .base = sys_desc_base(d), .limit = sys_desc_limit(d),
-                                     .attr = sys_desc_attr(d) };
+  cpu->x86.seg[sreg] = (X86Segment){
+    .selector = selector, .base = sys_desc_base(d), .limit = sys_desc_limit(d), .attr = sys_desc_attr(d)
+  };
 }
 
 /* In 64-bit mode the base of FS and GS goes to 0 with a null selector; nothing else is used there. */
@@ -125,7 +126,9 @@ void sys_set_real(TcgCpu *cpu, unsigned sreg, uint16_t selector)
 
 void sys_set_vm86(TcgCpu *cpu, unsigned sreg, uint16_t selector)
 {
-  cpu->x86.seg[sreg] = (X86Segment){ .selector = selector, .base = (uint64_t)selector << 4, .limit = 0xffff,
+  cpu->x86.seg[sreg] = (X86Segment){ .selector = selector,
+                                     .base = (uint64_t)selector << 4,
+                                     .limit = 0xffff,
                                      .attr = X86_ATTR_P | X86_ATTR_S | X86_ATTR_RW | X86_ATTR_ACCESSED | X86_ATTR_DPL };
 }
 

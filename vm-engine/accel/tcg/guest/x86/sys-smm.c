@@ -6,17 +6,32 @@
  */
 #include "vm-engine/accel/tcg/guest/x86/sys.h"
 
-#define AREA_OFFSET 0xfe00u /* from SMBASE; the area is 512 bytes */
-#define AREA_SIZE 0x200u
-#define SMM_ENTRY 0x8000u
+#define AREA_OFFSET  0xfe00u /* from SMBASE; the area is 512 bytes */
+#define AREA_SIZE    0x200u
+#define SMM_ENTRY    0x8000u
 #define SMM_REVISION 0x00020064u /* SMBASE relocation, 64-bit layout */
 
 /* Offsets in the area. */
 enum {
-  AREA_SEGMENTS = 0x00, AREA_GDTR = 0x60, AREA_LDTR = 0x70, AREA_IDTR = 0x80, AREA_TR = 0x90, AREA_AUTO_HALT = 0xc9,
-  AREA_NMI_MASK = 0xca, AREA_SHADOW = 0xcb, AREA_EFER = 0xd0, AREA_REVISION = 0xfc, AREA_SMBASE = 0x100,
-  AREA_CR4 = 0x148, AREA_CR3 = 0x150, AREA_CR0 = 0x158, AREA_DR7 = 0x160, AREA_DR6 = 0x168, AREA_RFLAGS = 0x170,
-  AREA_RIP = 0x178, AREA_GPR_TOP = 0x1f8,
+  AREA_SEGMENTS = 0x00,
+  AREA_GDTR = 0x60,
+  AREA_LDTR = 0x70,
+  AREA_IDTR = 0x80,
+  AREA_TR = 0x90,
+  AREA_AUTO_HALT = 0xc9,
+  AREA_NMI_MASK = 0xca,
+  AREA_SHADOW = 0xcb,
+  AREA_EFER = 0xd0,
+  AREA_REVISION = 0xfc,
+  AREA_SMBASE = 0x100,
+  AREA_CR4 = 0x148,
+  AREA_CR3 = 0x150,
+  AREA_CR0 = 0x158,
+  AREA_DR7 = 0x160,
+  AREA_DR6 = 0x168,
+  AREA_RFLAGS = 0x170,
+  AREA_RIP = 0x178,
+  AREA_GPR_TOP = 0x1f8,
 };
 
 /* ---- the area's fields ---------------------------------------------------------------------------------------------- */
@@ -46,8 +61,10 @@ static X86Segment get_segment(const uint8_t *area, unsigned offset)
 {
   uint32_t attr = (uint32_t)get(area, offset + 2, 2);
 
-  return (X86Segment){ .selector = (uint16_t)get(area, offset, 2), .attr = (attr & 0xff) << 8 | (attr & 0xf00) << 12,
-                       .limit = (uint32_t)get(area, offset + 4, 4), .base = get(area, offset + 8, 8) };
+  return (X86Segment){ .selector = (uint16_t)get(area, offset, 2),
+                       .attr = (attr & 0xff) << 8 | (attr & 0xf00) << 12,
+                       .limit = (uint32_t)get(area, offset + 4, 4),
+                       .base = get(area, offset + 8, 8) };
 }
 
 static void put_table(uint8_t *area, unsigned offset, const X86Table *table)
@@ -139,8 +156,8 @@ static void write_area(TcgCpu *cpu, const uint8_t *area)
 static void read_area(TcgCpu *cpu, uint8_t *area)
 {
   for (unsigned i = 0; i < AREA_SIZE; i += 8)
-    put(area, i, vm_memory_load(cpu->memory, VM_VIEW_SMM, (cpu->x86.smbase + (uint64_t)AREA_OFFSET + i) & cpu->a20_mask, 8),
-        8);
+    put(area, i,
+        vm_memory_load(cpu->memory, VM_VIEW_SMM, (cpu->x86.smbase + (uint64_t)AREA_OFFSET + i) & cpu->a20_mask, 8), 8);
 }
 
 /* ---- entry and exit ------------------------------------------------------------------------------------------------------ */

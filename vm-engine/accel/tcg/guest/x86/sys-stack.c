@@ -13,14 +13,17 @@ void sys_stack_current(const TcgCpu *cpu, SysStack *s)
 
   *s = (SysStack){
     .ss = *ss,
-    .mask = flat ? UINT64_MAX : ss->attr & X86_ATTR_DB ? 0xffffffff : 0xffff,
+    .mask = flat                     ? UINT64_MAX
+            : ss->attr & X86_ATTR_DB ? 0xffffffff
+                                     : 0xffff,
     .sp = cpu->x86.gpr[X86_RSP],
     .mmu = sys_mmu_for(sys_cpl(cpu)),
     .flat = flat,
   };
 }
 
-void sys_stack_new(const TcgCpu *cpu, SysStack *s, uint16_t selector, const SysDescriptor *d, uint32_t esp, unsigned cpl)
+void sys_stack_new(const TcgCpu *cpu, SysStack *s, uint16_t selector, const SysDescriptor *d, uint32_t esp,
+                   unsigned cpl)
 {
   *s = (SysStack){
     .ss = { .selector = selector, .base = sys_desc_base(d), .limit = sys_desc_limit(d), .attr = sys_desc_attr(d) },

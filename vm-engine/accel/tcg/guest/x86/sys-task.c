@@ -6,8 +6,8 @@
  */
 #include "vm-engine/accel/tcg/guest/x86/sys.h"
 
-#define TSS32_LIMIT 103
-#define TSS16_LIMIT 43
+#define TSS32_LIMIT   103
+#define TSS16_LIMIT   43
 #define TSS_BACK_LINK 0
 
 /* A task's registers as the TSS holds them, whatever its width. */

@@ -37,7 +37,7 @@ static bool set_code_8086(TcgCpu *cpu, uint16_t selector, uint64_t rip)
 typedef struct CallGate {
   uint16_t selector;
   uint64_t rip;
-  unsigned bytes;  /* of each pushed value */
+  unsigned bytes; /* of each pushed value */
   unsigned n_args;
 } CallGate;
 
@@ -48,8 +48,10 @@ static bool read_call_gate(TcgCpu *cpu, uint16_t selector, const SysDescriptor *
 
   if (!(d->hi & X86_ATTR_P))
     return sys_fail(cpu, X86_EXC_NP, selector);
-  *gate = (CallGate){ .selector = (uint16_t)(d->lo >> 16), .rip = (d->lo & 0xffff) | (wide ? d->hi & 0xffff0000 : 0),
-                      .bytes = wide ? 4 : 2, .n_args = d->hi & 31 };
+  *gate = (CallGate){ .selector = (uint16_t)(d->lo >> 16),
+                      .rip = (d->lo & 0xffff) | (wide ? d->hi & 0xffff0000 : 0),
+                      .bytes = wide ? 4 : 2,
+                      .n_args = d->hi & 31 };
   if (!sys_is_long(cpu))
     return true;
   if (((selector & 0xfff8u) + 15) > (selector & 4 ? cpu->x86.seg[X86_LDTR].limit : cpu->x86.gdt.limit))
@@ -129,8 +131,7 @@ static bool call_inner(TcgCpu *cpu, const CallGate *gate, const SysDescriptor *c
   SysDescriptor ss;
   SysStack s;
 
-  if (!open_inner_stack(cpu, cpl, &s, &ss) ||
-      !sys_push(cpu, &s, cpu->x86.seg[X86_SS].selector, gate->bytes) ||
+  if (!open_inner_stack(cpu, cpl, &s, &ss) || !sys_push(cpu, &s, cpu->x86.seg[X86_SS].selector, gate->bytes) ||
       !sys_push(cpu, &s, cpu->x86.gpr[X86_RSP], gate->bytes) || !copy_arguments(cpu, &s, gate) ||
       !sys_push(cpu, &s, cpu->x86.seg[X86_CS].selector, gate->bytes) || !sys_push(cpu, &s, next_rip, gate->bytes))
     return false;
