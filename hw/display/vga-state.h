@@ -161,6 +161,7 @@ typedef struct Vga {
   uint8_t dac[256 * 3]; /* 6 bits each, or 8 with VBE's 8-bit DAC */
   uint32_t latch;
   uint16_t vbe_index;
+  uint8_t vbe_data_low; /* written, waits for its upper half */
   uint16_t vbe[VBE_N_REGS];
   int64_t last_poll_ns; /* when input status 1 was last read */
 

@@ -153,6 +153,7 @@ void vbe_reset(Vga *vga)
 {
   memset(vga->vbe, 0, sizeof vga->vbe);
   vga->vbe_index = 0;
+  vga->vbe_data_low = 0;
   vga->vbe[VBE_ID] = VBE_ID_NEWEST;
   vga->vbe[VBE_XRES] = vga->vbe[VBE_VIRT_WIDTH] = 640;
   vga->vbe[VBE_YRES] = 480;

@@ -72,21 +72,30 @@ static void mmio_write(void *opaque, uint64_t offset, uint64_t value, unsigned s
 
 static const VmMmioOps mmio_ops = { .read = mmio_read, .write = mmio_write, .impl_min = 1, .impl_max = 4 };
 
-/* ---- VBE ports: index at 0x1CE, data at 0x1CF and, aligned, at 0x1D0 ------------------------------------------------- */
+/* ---- VBE ports: index at 0x1CE, data at 0x1CF and, aligned, at 0x1D0 -------------------------------------------------
+ *
+ * A word at the odd 0x1CF arrives here as two bytes, the low one first. */
+
+enum { VBE_PORT_INDEX, VBE_PORT_DATA, VBE_PORT_DATA_ALIGNED };
 
 static uint64_t vbe_port_read(void *opaque, uint64_t offset, unsigned size)
 {
   Vga *vga = opaque;
-  return offset == 0 ? vga->vbe_index : vbe_read(vga, vga->vbe_index);
+  if (offset == VBE_PORT_INDEX)
+    return vga->vbe_index;
+  uint16_t value = vbe_read(vga, vga->vbe_index);
+  return offset == VBE_PORT_DATA_ALIGNED && size == 1 ? value >> 8 : value;
 }
 
 static void vbe_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
 {
   Vga *vga = opaque;
-  if (offset == 0)
+  if (offset == VBE_PORT_INDEX)
     vga->vbe_index = (uint16_t)value;
-  else
-    vbe_write(vga, vga->vbe_index, (uint16_t)value);
+  else if (offset == VBE_PORT_DATA)
+    vga->vbe_data_low = (uint8_t)value;
+  else if (offset == VBE_PORT_DATA_ALIGNED)
+    vbe_write(vga, vga->vbe_index, (uint16_t)(size == 1 ? value << 8 | vga->vbe_data_low : value));
 }
 
 static const VmMmioOps vbe_port_ops = { .read = vbe_port_read, .write = vbe_port_write, .impl_min = 1, .impl_max = 2 };
@@ -162,6 +171,7 @@ static const VmField vga_fields[] = { VM_STRUCT(Vga, pci, pci_device_fields),
                                       VM_BYTES(Vga, dac),
                                       VM_UINT(Vga, latch),
                                       VM_UINT(Vga, vbe_index),
+                                      VM_UINT(Vga, vbe_data_low),
                                       VM_UINT_ARRAY(Vga, vbe),
                                       VM_UINT_MAX(Vga, last_poll_ns, INT64_MAX),
                                       VM_TRANSIENT(Vga, drawn, "the host's picture"),
