@@ -123,11 +123,14 @@ void x86_tr_interrupt(X86Translator *t, const X86Decoded *d)
   x86_end_loop_stored(t);
 }
 
+/* Processors judge the lower bound before they read the upper one. */
 void x86_tr_bound(X86Translator *t, const X86Decoded *d)
 {
   IrWidth w = (IrWidth)d->op_size;
   X86Mem m = x86_operand_address(t, d, 2u << w, X86_READ);
-  IrRef lower = x86_load(t, w, m), upper = x86_load(t, w, x86_mem_plus(t, m, 1 << w));
-  x86_call_void(t, HELPER_bound, x86_sign_extend(t, w, ir_reg(d->reg)), x86_sign_extend(t, w, lower),
-                x86_sign_extend(t, w, upper));
+  IrRef index = x86_sign_extend(t, w, ir_reg(d->reg));
+  IrRef lower = x86_sign_extend(t, w, x86_load(t, w, m));
+  x86_call_void(t, HELPER_bound, index, lower, x86_const(t, INT64_MAX));
+  IrRef upper = x86_sign_extend(t, w, x86_load(t, w, x86_mem_plus(t, m, 1 << w)));
+  x86_call_void(t, HELPER_bound, index, lower, upper);
 }
