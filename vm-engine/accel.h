@@ -8,6 +8,7 @@
 #define VM_ACCEL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <glib.h>
 
 typedef struct Vm Vm;
@@ -39,6 +40,10 @@ typedef struct VmAccelOps {
   void (*cpu_store)(VmCpu *cpu);
   /* Lines for `info jit` and the like; owned; may be NULL. */
   char *(*dup_description)(VmAccel *accel);
+  /* Where the CPU counts its TSC by itself: its rate in Hz, and the guest's counter now (any thread). For the local
+   * APIC's TSC-deadline timer. NULL: the machine's own (vm-engine/x86/tsc.h). */
+  uint64_t (*get_tsc_hz)(VmAccel *accel);
+  uint64_t (*cpu_get_tsc)(VmCpu *cpu);
 } VmAccelOps;
 
 extern const VmAccelOps vm_accel_kvm;

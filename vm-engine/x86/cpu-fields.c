@@ -86,6 +86,8 @@ const VmField x86_cpu_fields[] = {
   VM_UINT_MAX(X86Cpu, pending_exception, 31),
   VM_UINT_MAX(X86Cpu, pending_has_error, 1),
   VM_UINT(X86Cpu, pending_error),
+  VM_UINT_MAX(X86Cpu, pending_interrupt_valid, 1),
+  VM_UINT(X86Cpu, pending_interrupt),
   VM_TRANSIENT(X86Cpu, pad, "padding"),
   VM_FIELDS_END,
 };

@@ -65,6 +65,7 @@ static void reset_common(X86Cpu *cpu, uint64_t cache_bits)
   cpu->interrupt_shadow = cpu->halted = 0;
   cpu->pending_exception_valid = cpu->pending_exception = cpu->pending_has_error = 0;
   cpu->pending_error = 0;
+  cpu->pending_interrupt_valid = cpu->pending_interrupt = 0;
   cpu->nmi_masked = 0;
 }
 

@@ -139,7 +139,8 @@ struct X86Cpu {
   uint8_t pending_exception_valid; /* an exception taken but not delivered yet, across a save */
   uint8_t pending_exception, pending_has_error;
   uint32_t pending_error;
-  uint32_t pad;
+  uint8_t pending_interrupt_valid, pending_interrupt; /* acknowledged, not delivered yet: a vector */
+  uint16_t pad;
 };
 typedef struct X86Cpu X86Cpu;
 
