@@ -181,10 +181,24 @@ static void write_pieces(const Access *a, const uint8_t *buffer)
 
 /* ---- for helpers ----------------------------------------------------------------------------------------------------------------- */
 
+/* The host address where the tag `tag` lets [linear, linear + size) through as translated code would go, else NULL. */
+static inline uint8_t *tagged_host(const TcgTlb *tlb, uint64_t tag, uint64_t linear, unsigned size)
+{
+  if ((linear ^ tag) > 4096 - size)
+    return NULL;
+  return (uint8_t *)(uintptr_t)(tlb->addend[linear >> 12 & (TCG_TLB_SIZE - 1)] + linear);
+}
+
 static bool load(TcgCpu *cpu, uint64_t linear, void *buffer, unsigned size, TcgMmu mmu, unsigned vector)
 {
+  const TcgTlb *tlb = &cpu->tlb[mmu];
+  const uint8_t *host = tagged_host(tlb, tlb->read_tag[linear >> 12 & (TCG_TLB_SIZE - 1)], linear, size);
   Access a;
 
+  if (host) {
+    copy_whole(buffer, host, size);
+    return true;
+  }
   if (!x86_check_canonical(cpu, linear, size, vector) || !begin_access(&a, cpu, linear, size, X86_READ, mmu))
     return false;
   read_pieces(&a, buffer);
@@ -193,8 +207,14 @@ static bool load(TcgCpu *cpu, uint64_t linear, void *buffer, unsigned size, TcgM
 
 static bool store(TcgCpu *cpu, uint64_t linear, const void *buffer, unsigned size, TcgMmu mmu, unsigned vector)
 {
+  const TcgTlb *tlb = &cpu->tlb[mmu];
+  uint8_t *host = tagged_host(tlb, tlb->write_tag[linear >> 12 & (TCG_TLB_SIZE - 1)], linear, size);
   Access a;
 
+  if (host) {
+    copy_whole(host, buffer, size);
+    return true;
+  }
   if (!x86_check_canonical(cpu, linear, size, vector) || !begin_access(&a, cpu, linear, size, X86_WRITE, mmu))
     return false;
   write_pieces(&a, buffer);
