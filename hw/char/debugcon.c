@@ -49,7 +49,7 @@ static void debugcon_finish(VmDevice *dev)
   vm_chardev_free(((Debugcon *)dev)->chardev);
 }
 
-static const VmDeviceType debugcon_type = {
+const VmDeviceType debugcon_type = {
   .name = "debugcon",
   .version = 1,
   .size = sizeof(Debugcon),

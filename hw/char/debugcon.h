@@ -10,6 +10,8 @@
 
 typedef struct VmChardev VmChardev;
 
+extern const VmDeviceType debugcon_type; /* for the tests */
+
 #define DEBUGCON_DEFAULT_PORT 0x402
 
 /* Called for each byte, lock held. */

@@ -125,7 +125,7 @@ static void parport_finish(VmDevice *dev)
   vm_chardev_free(((Parport *)dev)->chardev);
 }
 
-static const VmDeviceType parport_type = {
+const VmDeviceType parport_type = {
   .name = "parport",
   .version = 1,
   .size = sizeof(Parport),

@@ -11,8 +11,10 @@
 
 typedef struct VmChardev VmChardev;
 
+extern const VmDeviceType parport_type; /* for the tests */
+
 #define PARPORT_LPT1_PORT 0x378
-#define PARPORT_LPT1_IRQ 7
+#define PARPORT_LPT1_IRQ  7
 
 /* Three ports from `port`. `chardev` takes what is printed and is from then on owned by the device; NULL: no printer.
  * At set-up; the machine owns the device. */

@@ -453,7 +453,7 @@ static void uart_finish(VmDevice *dev)
   vm_timer_finish(&uart->timeout);
 }
 
-static const VmDeviceType uart_type = {
+const VmDeviceType uart16550_type = {
   .name = "uart16550",
   .version = 1,
   .size = sizeof(Uart),
@@ -476,7 +476,7 @@ unsigned uart16550_default_irq(unsigned n)
 
 VmDevice *uart16550_new(Vm *vm, const char *id, uint16_t port, const VmIrq *irq, VmChardev *chardev)
 {
-  Uart *uart = vm_device_new(vm, &uart_type, id);
+  Uart *uart = vm_device_new(vm, &uart16550_type, id);
   uart->irq = *irq;
   uart->chardev = chardev;
   vm_timer_init(&uart->timeout, uart->dev.ctx, on_timeout, uart);

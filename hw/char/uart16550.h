@@ -11,6 +11,8 @@
 
 typedef struct VmChardev VmChardev;
 
+extern const VmDeviceType uart16550_type; /* for the tests */
+
 /* The usual places of the first four ports (0x3F8, 0x2F8, 0x3E8, 0x2E8) and their IRQs (4, 3, 4, 3); n is 0–3. */
 uint16_t uart16550_default_port(unsigned n);
 unsigned uart16550_default_irq(unsigned n);
