@@ -11,9 +11,18 @@
 enum { FPU_DONE_WAIT = 1 << 0, FPU_DONE_MMX = 1 << 1 };
 
 /* State slots. */
-static inline uint32_t fpu_xmm_offset(unsigned i) { return X86_STATE(x86.fpu.xmm) + (i & 15) * 16; }
-static inline uint32_t fpu_mm_offset(unsigned i) { return X86_STATE(fpr) + (i & 7) * 16; }
-static inline uint32_t fpu_vtmp_offset(unsigned i) { return X86_STATE(vtmp) + (i & 3) * 32; }
+static inline uint32_t fpu_xmm_offset(unsigned i)
+{
+  return X86_STATE(x86.fpu.xmm) + (i & 15) * 16;
+}
+static inline uint32_t fpu_mm_offset(unsigned i)
+{
+  return X86_STATE(fpr) + (i & 7) * 16;
+}
+static inline uint32_t fpu_vtmp_offset(unsigned i)
+{
+  return X86_STATE(vtmp) + (i & 3) * 32;
+}
 
 /* Each false: not one of its opcodes, or a form that does not exist (#UD). */
 bool fpu_translate_x87(X86Translator *t, const X86Decoded *d);

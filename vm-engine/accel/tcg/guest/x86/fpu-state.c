@@ -12,9 +12,9 @@
 
 #define MXCSR_FLAGS 0x3fu
 #define MXCSR_MASKS 0x1f80u
-#define XSAVE_X87 1u
-#define XSAVE_SSE 2u
-#define XSAVE_AVX 4u
+#define XSAVE_X87   1u
+#define XSAVE_SSE   2u
+#define XSAVE_AVX   4u
 
 /* ---- control and status ------------------------------------------------------------------------------------------ */
 
@@ -27,7 +27,7 @@ static void x87_update_summary(TcgCpu *cpu)
 {
   X86Fpu *fpu = &cpu->x86.fpu;
   bool was_pending = fpu->fsw & X87_ES;
-  fpu->fsw &= (uint16_t)~(X87_ES | X87_BUSY);
+  fpu->fsw &= (uint16_t) ~(X87_ES | X87_BUSY);
   if (fpu->fsw & ~(unsigned)fpu->fcw & X87_EXCEPTIONS) {
     fpu->fsw |= X87_ES | X87_BUSY;
   } else if (was_pending && cpu->vcpu && cpu->vcpu->fpu_error) {
@@ -99,7 +99,7 @@ uint64_t helper_x87_fnstsw(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 uint64_t helper_x87_fnclex(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
-  x87_set_fsw(cpu, x87_get_fsw(cpu) & (uint16_t)~(X87_EXCEPTIONS | X87_SF));
+  x87_set_fsw(cpu, x87_get_fsw(cpu) & (uint16_t) ~(X87_EXCEPTIONS | X87_SF));
   return 0;
 }
 
@@ -111,10 +111,16 @@ uint64_t helper_x87_fninit(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 /* ---- the environment: SDM volume 1, 8.1.10, figures 8-9 to 8-12 -------------------------------------------------------- */
 
-static bool x87_protected_format(const TcgCpu *cpu) { return (cpu->hflags & (TCG_HF_PE | TCG_HF_VM)) == TCG_HF_PE; }
+static bool x87_protected_format(const TcgCpu *cpu)
+{
+  return (cpu->hflags & (TCG_HF_PE | TCG_HF_VM)) == TCG_HF_PE;
+}
 
 /* A pointer as real mode has it: linear, of the saved selector and offset. */
-static uint32_t x87_real_pointer(uint64_t pointer) { return (uint32_t)((pointer >> 32 & 0xffff) << 4) + (uint32_t)pointer; }
+static uint32_t x87_real_pointer(uint64_t pointer)
+{
+  return (uint32_t)((pointer >> 32 & 0xffff) << 4) + (uint32_t)pointer;
+}
 
 static void x87_pack_environment(const TcgCpu *cpu, bool op16, uint32_t fields[7])
 {
@@ -185,7 +191,7 @@ bool x87_store_environment(TcgCpu *cpu, uint64_t linear, bool op16, bool with_re
 bool x87_load_environment(TcgCpu *cpu, uint64_t linear, bool op16, bool with_registers)
 {
   uint8_t image[108];
-  uint32_t fields[7] = {0};
+  uint32_t fields[7] = { 0 };
   unsigned size = op16 ? 14 : 28;
   if (!x86_read(cpu, linear, image, size + (with_registers ? 80 : 0), x86_mmu(cpu))) {
     return false;
@@ -225,7 +231,10 @@ uint64_t helper_x87_load_env(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 /* ---- MXCSR --------------------------------------------------------------------------------------------------------------- */
 
-uint32_t x86_mxcsr_valid_bits(void) { return 0xffff; }
+uint32_t x86_mxcsr_valid_bits(void)
+{
+  return 0xffff;
+}
 
 uint32_t x86_mxcsr_read(TcgCpu *cpu)
 {
@@ -328,7 +337,10 @@ static void x87_from_fxsave(TcgCpu *cpu, const X86Fpu *image, bool wide)
   }
 }
 
-static unsigned x86_xmm_bytes(const TcgCpu *cpu) { return (cpu->hflags & TCG_HF_CS64) ? 256 : 128; }
+static unsigned x86_xmm_bytes(const TcgCpu *cpu)
+{
+  return (cpu->hflags & TCG_HF_CS64) ? 256 : 128;
+}
 
 uint64_t helper_fxsave(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -368,7 +380,7 @@ uint64_t helper_fxrstor(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 /* ---- XSAVE, standard form: SDM volume 1, 13.4 and 13.7 to 13.9 -------------------------------------------------------------- */
 
-#define XSAVE_HEADER 512u
+#define XSAVE_HEADER     512u
 #define XSAVE_AVX_OFFSET 576u
 
 static bool xsave_write(TcgCpu *cpu, uint64_t linear, const void *data, unsigned size)
@@ -425,7 +437,9 @@ uint64_t helper_xrstor(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
   uint64_t rfbm = b & cpu->x86.xcr0;
   X86Fpu image;
-  struct { uint64_t xstate_bv, xcomp_bv, reserved[6]; } header;
+  struct {
+    uint64_t xstate_bv, xcomp_bv, reserved[6];
+  } header;
   uint8_t high[16][16];
   if (c & 63) {
     x86_raise_error(cpu, X86_EXC_GP, 0);

@@ -85,10 +85,10 @@ bool fpu_translate_wait(X86Translator *t)
 
 typedef enum X87MemKind {
   X87_M_NONE,
-  X87_M_LOAD,   /* the helper gets the value, zero-extended */
-  X87_M_LOADS,  /* … sign-extended */
-  X87_M_STORE,  /* the helper returns the value */
-  X87_M_READ,   /* the helper reads it itself */
+  X87_M_LOAD,  /* the helper gets the value, zero-extended */
+  X87_M_LOADS, /* … sign-extended */
+  X87_M_STORE, /* the helper returns the value */
+  X87_M_READ,  /* the helper reads it itself */
   X87_M_WRITE,
   X87_M_LDCW,
   X87_M_STCW,
@@ -100,44 +100,50 @@ typedef struct X87MemForm {
   uint16_t helper;
 } X87MemForm;
 
-#define X87_ARITH_ROW(helper, bytes) {[0 ... 7] = {X87_M_LOAD, bytes, HELPER_##helper}}
+#define X87_ARITH_ROW(helper, bytes)                                                                                   \
+  {                                                                                                                    \
+    [0 ... 7] = { X87_M_LOAD, bytes, HELPER_##helper }                                                                 \
+  }
 /* By opcode and modrm.reg. Environments have the size of their 32-bit format here. */
 static const X87MemForm x87_mem_forms[8][8] = {
-    X87_ARITH_ROW(x87_arith_m32, 4),
-    {[0] = {X87_M_LOAD, 4, HELPER_x87_fld_m32},
-     [2] = {X87_M_STORE, 4, HELPER_x87_fst_m},
-     [3] = {X87_M_STORE, 4, HELPER_x87_fst_m},
-     [4] = {X87_M_READ, 28, HELPER_x87_load_env},
-     [5] = {X87_M_LDCW, 2, HELPER_x87_fldcw},
-     [6] = {X87_M_WRITE, 28, HELPER_x87_store_env},
-     [7] = {X87_M_STCW, 2, 0}},
-    X87_ARITH_ROW(x87_arith_i32, 4),
-    {[0] = {X87_M_LOADS, 4, HELPER_x87_fild},
-     [1] = {X87_M_STORE, 4, HELPER_x87_fst_m},
-     [2] = {X87_M_STORE, 4, HELPER_x87_fst_m},
-     [3] = {X87_M_STORE, 4, HELPER_x87_fst_m},
-     [5] = {X87_M_READ, 10, HELPER_x87_load_wide},
-     [7] = {X87_M_WRITE, 10, HELPER_x87_store_wide}},
-    X87_ARITH_ROW(x87_arith_m64, 8),
-    {[0] = {X87_M_LOAD, 8, HELPER_x87_fld_m64},
-     [1] = {X87_M_STORE, 8, HELPER_x87_fst_m},
-     [2] = {X87_M_STORE, 8, HELPER_x87_fst_m},
-     [3] = {X87_M_STORE, 8, HELPER_x87_fst_m},
-     [4] = {X87_M_READ, 108, HELPER_x87_load_env},
-     [6] = {X87_M_WRITE, 108, HELPER_x87_store_env},
-     [7] = {X87_M_STSW, 2, HELPER_x87_fnstsw}},
-    X87_ARITH_ROW(x87_arith_i16, 2),
-    {[0] = {X87_M_LOADS, 2, HELPER_x87_fild},
-     [1] = {X87_M_STORE, 2, HELPER_x87_fst_m},
-     [2] = {X87_M_STORE, 2, HELPER_x87_fst_m},
-     [3] = {X87_M_STORE, 2, HELPER_x87_fst_m},
-     [4] = {X87_M_READ, 10, HELPER_x87_load_wide},
-     [5] = {X87_M_LOADS, 8, HELPER_x87_fild},
-     [6] = {X87_M_WRITE, 10, HELPER_x87_store_wide},
-     [7] = {X87_M_STORE, 8, HELPER_x87_fst_m}},
+  X87_ARITH_ROW(x87_arith_m32, 4),
+  { [0] = { X87_M_LOAD, 4, HELPER_x87_fld_m32 },
+    [2] = { X87_M_STORE, 4, HELPER_x87_fst_m },
+    [3] = { X87_M_STORE, 4, HELPER_x87_fst_m },
+    [4] = { X87_M_READ, 28, HELPER_x87_load_env },
+    [5] = { X87_M_LDCW, 2, HELPER_x87_fldcw },
+    [6] = { X87_M_WRITE, 28, HELPER_x87_store_env },
+    [7] = { X87_M_STCW, 2, 0 } },
+  X87_ARITH_ROW(x87_arith_i32, 4),
+  { [0] = { X87_M_LOADS, 4, HELPER_x87_fild },
+    [1] = { X87_M_STORE, 4, HELPER_x87_fst_m },
+    [2] = { X87_M_STORE, 4, HELPER_x87_fst_m },
+    [3] = { X87_M_STORE, 4, HELPER_x87_fst_m },
+    [5] = { X87_M_READ, 10, HELPER_x87_load_wide },
+    [7] = { X87_M_WRITE, 10, HELPER_x87_store_wide } },
+  X87_ARITH_ROW(x87_arith_m64, 8),
+  { [0] = { X87_M_LOAD, 8, HELPER_x87_fld_m64 },
+    [1] = { X87_M_STORE, 8, HELPER_x87_fst_m },
+    [2] = { X87_M_STORE, 8, HELPER_x87_fst_m },
+    [3] = { X87_M_STORE, 8, HELPER_x87_fst_m },
+    [4] = { X87_M_READ, 108, HELPER_x87_load_env },
+    [6] = { X87_M_WRITE, 108, HELPER_x87_store_env },
+    [7] = { X87_M_STSW, 2, HELPER_x87_fnstsw } },
+  X87_ARITH_ROW(x87_arith_i16, 2),
+  { [0] = { X87_M_LOADS, 2, HELPER_x87_fild },
+    [1] = { X87_M_STORE, 2, HELPER_x87_fst_m },
+    [2] = { X87_M_STORE, 2, HELPER_x87_fst_m },
+    [3] = { X87_M_STORE, 2, HELPER_x87_fst_m },
+    [4] = { X87_M_READ, 10, HELPER_x87_load_wide },
+    [5] = { X87_M_LOADS, 8, HELPER_x87_fild },
+    [6] = { X87_M_WRITE, 10, HELPER_x87_store_wide },
+    [7] = { X87_M_STORE, 8, HELPER_x87_fst_m } },
 };
 
-static IrWidth x87_width(unsigned bytes) { return bytes == 8 ? IR_W64 : bytes == 4 ? IR_W32 : IR_W16; }
+static IrWidth x87_width(unsigned bytes)
+{
+  return bytes == 8 ? IR_W64 : bytes == 4 ? IR_W32 : IR_W16;
+}
 
 /* Environments and saves: 14 bytes less than the 32-bit format's with a 16-bit operand size. */
 static unsigned x87_form_bytes(const X87MemForm *form, bool op16)
@@ -172,11 +178,10 @@ static void x87_emit_load(X86Translator *t, const X86Decoded *d, const X87MemFor
 static void x87_emit_store(X86Translator *t, const X86Decoded *d, const X87MemForm *form)
 {
   IrWidth w = x87_width(form->bytes);
-  X86Mem m = x86_operand_address(t, d, form->bytes, X86_WRITE);
-  IrRef linear = x86_mem_linear(t, m);
+  IrRef linear = x86_operand_linear(t, d, form->bytes, X86_WRITE);
   ir_emit(t->ir, IR_PROBEW, w, IR_NONE, linear, IR_NONE)->aux = (uint8_t)w;
   IrRef value = x86_call(t, form->helper, x87_emit_word(t, d, form->bytes), IR_NONE, linear);
-  x86_store(t, w, m, value);
+  x86_store(t, w, (X86Mem){ linear, 0 }, value);
 }
 
 static void x87_translate_memory(X86Translator *t, const X86Decoded *d)
@@ -184,32 +189,32 @@ static void x87_translate_memory(X86Translator *t, const X86Decoded *d)
   const X87MemForm *form = &x87_mem_forms[d->opcode & 7][d->modrm >> 3 & 7];
   X86Mem m;
   switch (form->kind) {
-    case X87_M_LOAD:
-    case X87_M_LOADS:
-      x87_emit_load(t, d, form);
-      break;
-    case X87_M_STORE:
-      x87_emit_store(t, d, form);
-      break;
-    case X87_M_READ:
-    case X87_M_WRITE: {
-      unsigned bytes = x87_form_bytes(form, d->op_size == IR_W16);
-      IrRef linear = x86_operand_linear(t, d, bytes, form->kind == X87_M_READ ? X86_READ : X86_WRITE);
-      x86_call_void(t, form->helper, x87_emit_word(t, d, 0), IR_NONE, linear);
-      break;
-    }
-    case X87_M_LDCW:
-      m = x86_operand_address(t, d, 2, X86_READ);
-      x86_call_void(t, form->helper, IR_NONE, x86_load(t, IR_W16, m), IR_NONE);
-      break;
-    case X87_M_STCW:
-      m = x86_operand_address(t, d, 2, X86_WRITE);
-      x86_store(t, IR_W16, m, ir_lde(t->ir, IR_W16, X86_STATE(x86.fpu.fcw)));
-      break;
-    default:
-      m = x86_operand_address(t, d, 2, X86_WRITE);
-      x86_store(t, IR_W16, m, x86_call(t, form->helper, IR_NONE, IR_NONE, IR_NONE));
-      break;
+  case X87_M_LOAD:
+  case X87_M_LOADS:
+    x87_emit_load(t, d, form);
+    break;
+  case X87_M_STORE:
+    x87_emit_store(t, d, form);
+    break;
+  case X87_M_READ:
+  case X87_M_WRITE: {
+    unsigned bytes = x87_form_bytes(form, d->op_size == IR_W16);
+    IrRef linear = x86_operand_linear(t, d, bytes, form->kind == X87_M_READ ? X86_READ : X86_WRITE);
+    x86_call_void(t, form->helper, x87_emit_word(t, d, 0), IR_NONE, linear);
+    break;
+  }
+  case X87_M_LDCW:
+    m = x86_operand_address(t, d, 2, X86_READ);
+    x86_call_void(t, form->helper, IR_NONE, x86_load(t, IR_W16, m), IR_NONE);
+    break;
+  case X87_M_STCW:
+    m = x86_operand_address(t, d, 2, X86_WRITE);
+    x86_store(t, IR_W16, m, ir_lde(t->ir, IR_W16, X86_STATE(x86.fpu.fcw)));
+    break;
+  default:
+    m = x86_operand_address(t, d, 2, X86_WRITE);
+    x86_store(t, IR_W16, m, x86_call(t, form->helper, IR_NONE, IR_NONE, IR_NONE));
+    break;
   }
 }
 
@@ -218,18 +223,35 @@ static void x87_translate_memory(X86Translator *t, const X86Decoded *d)
 static TcgHelperId x87_d9_helper(unsigned modrm)
 {
   switch (modrm) {
-    case 0xe0: case 0xe1: case 0xe4: case 0xe5: case 0xf0: case 0xfa: case 0xfc: case 0xfe: case 0xff:
-      return HELPER_x87_unary;
-    case 0xf1: case 0xf3: case 0xf5: case 0xf8: case 0xf9: case 0xfd:
-      return HELPER_x87_binary;
-    default:
-      break;
+  case 0xe0:
+  case 0xe1:
+  case 0xe4:
+  case 0xe5:
+  case 0xf0:
+  case 0xfa:
+  case 0xfc:
+  case 0xfe:
+  case 0xff:
+    return HELPER_x87_unary;
+  case 0xf1:
+  case 0xf3:
+  case 0xf5:
+  case 0xf8:
+  case 0xf9:
+  case 0xfd:
+    return HELPER_x87_binary;
+  default:
+    break;
   }
   switch (modrm >> 3 & 7) {
-    case 0: return HELPER_x87_fld_st;
-    case 1: return HELPER_x87_fxch;
-    case 5: return HELPER_x87_fld_const;
-    default: return HELPER_x87_exact;
+  case 0:
+    return HELPER_x87_fld_st;
+  case 1:
+    return HELPER_x87_fxch;
+  case 5:
+    return HELPER_x87_fld_const;
+  default:
+    return HELPER_x87_exact;
   }
 }
 
@@ -237,45 +259,46 @@ static TcgHelperId x87_reg_helper(unsigned opcode, unsigned modrm)
 {
   unsigned row = modrm >> 3 & 7;
   switch (opcode) {
-    case 0xd8:
-    case 0xdc:
-      return HELPER_x87_arith_st;
-    case 0xde:
-      return row == 3 ? HELPER_x87_fucom : HELPER_x87_arith_st;
-    case 0xd9:
-      return x87_d9_helper(modrm);
-    case 0xda:
-      return row < 4 ? HELPER_x87_fcmov : HELPER_x87_fucom;
-    case 0xdb:
-      return row < 4 ? HELPER_x87_fcmov : HELPER_x87_fcomi;
-    case 0xdd:
-      return row == 1 ? HELPER_x87_fxch : row == 2 || row == 3 ? HELPER_x87_fst_st
-                                      : row >= 4               ? HELPER_x87_fucom
-                                                               : HELPER_x87_exact;
-    default:
-      return row == 1 ? HELPER_x87_fxch : row == 3 ? HELPER_x87_fst_st : row >= 5 ? HELPER_x87_fcomi : HELPER_x87_exact;
+  case 0xd8:
+  case 0xdc:
+    return HELPER_x87_arith_st;
+  case 0xde:
+    return row == 3 ? HELPER_x87_fucom : HELPER_x87_arith_st;
+  case 0xd9:
+    return x87_d9_helper(modrm);
+  case 0xda:
+    return row < 4 ? HELPER_x87_fcmov : HELPER_x87_fucom;
+  case 0xdb:
+    return row < 4 ? HELPER_x87_fcmov : HELPER_x87_fcomi;
+  case 0xdd:
+    return row == 1               ? HELPER_x87_fxch
+           : row == 2 || row == 3 ? HELPER_x87_fst_st
+           : row >= 4             ? HELPER_x87_fucom
+                                  : HELPER_x87_exact;
+  default:
+    return row == 1 ? HELPER_x87_fxch : row == 3 ? HELPER_x87_fst_st : row >= 5 ? HELPER_x87_fcomi : HELPER_x87_exact;
   }
 }
 
 static void x87_translate_register(X86Translator *t, const X86Decoded *d)
 {
   switch (d->opcode << 8 | d->modrm) {
-    case 0xdbe0: /* FENI, FDISI, FSETPM of the 8087 and 287 do nothing */
-    case 0xdbe1:
-    case 0xdbe4:
-      break;
-    case 0xdbe2:
-      x86_call_void(t, HELPER_x87_fnclex, IR_NONE, IR_NONE, IR_NONE);
-      break;
-    case 0xdbe3:
-      x86_call_void(t, HELPER_x87_fninit, IR_NONE, IR_NONE, IR_NONE);
-      break;
-    case 0xdfe0:
-      x86_set_reg(t, X86_RAX, IR_W16, x86_call(t, HELPER_x87_fnstsw, IR_NONE, IR_NONE, IR_NONE));
-      break;
-    default:
-      x86_call_void(t, x87_reg_helper(d->opcode, d->modrm), x87_emit_word(t, d, 0), IR_NONE, IR_NONE);
-      break;
+  case 0xdbe0: /* FENI, FDISI, FSETPM of the 8087 and 287 do nothing */
+  case 0xdbe1:
+  case 0xdbe4:
+    break;
+  case 0xdbe2:
+    x86_call_void(t, HELPER_x87_fnclex, IR_NONE, IR_NONE, IR_NONE);
+    break;
+  case 0xdbe3:
+    x86_call_void(t, HELPER_x87_fninit, IR_NONE, IR_NONE, IR_NONE);
+    break;
+  case 0xdfe0:
+    x86_set_reg(t, X86_RAX, IR_W16, x86_call(t, HELPER_x87_fnstsw, IR_NONE, IR_NONE, IR_NONE));
+    break;
+  default:
+    x86_call_void(t, x87_reg_helper(d->opcode, d->modrm), x87_emit_word(t, d, 0), IR_NONE, IR_NONE);
+    break;
   }
 }
 
@@ -343,31 +366,31 @@ bool fpu_translate_state(X86Translator *t, const X86Decoded *d)
   bool has_xsaveopt = has_xsave && (x86_tcg_features.leaf_d1_eax & 1);
   t->fpu_done = 0;
   switch (reg) {
-    case 0:
-      fpu_emit_fxsave(t, d, HELPER_fxsave, X86_WRITE);
-      return true;
-    case 1:
-      fpu_emit_fxsave(t, d, HELPER_fxrstor, X86_READ);
-      return true;
-    case 2:
-    case 3:
-      fpu_emit_mxcsr(t, d);
-      return true;
-    case 4:
-    case 6: /* XSAVEOPT may save everything */
-      if (reg == 4 ? !has_xsave : !has_xsaveopt) {
-        return false;
-      }
-      fpu_emit_xsave(t, d, HELPER_xsave, X86_WRITE);
-      return true;
-    case 5:
-      if (!has_xsave) {
-        return false;
-      }
-      fpu_emit_xsave(t, d, HELPER_xrstor, X86_READ);
-      return true;
-    default:
+  case 0:
+    fpu_emit_fxsave(t, d, HELPER_fxsave, X86_WRITE);
+    return true;
+  case 1:
+    fpu_emit_fxsave(t, d, HELPER_fxrstor, X86_READ);
+    return true;
+  case 2:
+  case 3:
+    fpu_emit_mxcsr(t, d);
+    return true;
+  case 4:
+  case 6: /* XSAVEOPT may save everything */
+    if (reg == 4 ? !has_xsave : !has_xsaveopt) {
       return false;
+    }
+    fpu_emit_xsave(t, d, HELPER_xsave, X86_WRITE);
+    return true;
+  case 5:
+    if (!has_xsave) {
+      return false;
+    }
+    fpu_emit_xsave(t, d, HELPER_xrstor, X86_READ);
+    return true;
+  default:
+    return false;
   }
 }
 

@@ -6,11 +6,11 @@
 
 #include <emmintrin.h>
 
-#define MXCSR_FLAGS 0x3fu
-#define MXCSR_UE 0x10u
-#define MXCSR_PRE 0x07u /* invalid, denormal, divide by zero: found before the operation is carried out */
+#define MXCSR_FLAGS      0x3fu
+#define MXCSR_UE         0x10u
+#define MXCSR_PRE        0x07u /* invalid, denormal, divide by zero: found before the operation is carried out */
 #define MXCSR_MASK_SHIFT 7
-#define MXCSR_FTZ 0x8000u
+#define MXCSR_FTZ        0x8000u
 
 /* Operands named by their offset in TcgCpu: constants of translated code. */
 static __m128i vec_load(const TcgCpu *cpu, uint32_t offset)
@@ -21,7 +21,10 @@ static __m128i vec_load(const TcgCpu *cpu, uint32_t offset)
 /* ---- unmasked exceptions: see fpu_emit_trial() ------------------------------------------------------------------------ */
 
 /* Which exceptions the guest unmasks, as flag bits. */
-static uint32_t sse_unmasked(const TcgCpu *cpu) { return ~(cpu->x86.fpu.mxcsr >> MXCSR_MASK_SHIFT) & MXCSR_FLAGS; }
+static uint32_t sse_unmasked(const TcgCpu *cpu)
+{
+  return ~(cpu->x86.fpu.mxcsr >> MXCSR_MASK_SHIFT) & MXCSR_FLAGS;
+}
 
 static void sse_set_live(TcgCpu *cpu, uint32_t mxcsr)
 {
@@ -34,7 +37,10 @@ static uint32_t sse_masked_control(const TcgCpu *cpu)
   return (cpu->x86.fpu.mxcsr | MXCSR_FLAGS << MXCSR_MASK_SHIFT) & ~MXCSR_FLAGS;
 }
 
-static uint32_t sse_trial_flags(const TcgCpu *cpu) { return (_mm_getcsr() | cpu->guest_mxcsr_masked) & MXCSR_FLAGS; }
+static uint32_t sse_trial_flags(const TcgCpu *cpu)
+{
+  return (_mm_getcsr() | cpu->guest_mxcsr_masked) & MXCSR_FLAGS;
+}
 
 uint64_t helper_sse_begin(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -89,10 +95,18 @@ uint64_t helper_sse_comis(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   bool z, p, cy;
   helper_sse_begin(cpu, 0, 0, 0);
   switch (a) {
-    case 0x2e: SSE_COMPARE("ucomiss"); break;
-    case 0x12e: SSE_COMPARE("ucomisd"); break;
-    case 0x2f: SSE_COMPARE("comiss"); break;
-    default: SSE_COMPARE("comisd"); break;
+  case 0x2e:
+    SSE_COMPARE("ucomiss");
+    break;
+  case 0x12e:
+    SSE_COMPARE("ucomisd");
+    break;
+  case 0x2f:
+    SSE_COMPARE("comiss");
+    break;
+  default:
+    SSE_COMPARE("comisd");
+    break;
   }
   if (sse_verdict(cpu, sse_trial_flags(cpu))) {
     cpu->flags = tcg_pack_flags((z ? X86_F_ZF : 0) | (p ? X86_F_PF : 0) | (cy ? X86_F_CF : 0));
@@ -109,7 +123,7 @@ typedef struct VecPcmpstr {
   uint64_t rcx;      /* 24: the index, out */
   uint64_t flags;    /* 32: RFLAGS, out */
   uint64_t pad;
-  __m128i x, y;      /* 48, 64: operands; x is the mask, out */
+  __m128i x, y; /* 48, 64: operands; x is the mask, out */
 } VecPcmpstr;
 _Static_assert(offsetof(VecPcmpstr, x) == 48, "offsets in vec_pcmpstr_run");
 
@@ -160,11 +174,11 @@ uint64_t helper_pcmpstr(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   unsigned opcode = a >> 8 & 3;
   bool wide = a >> 16 & 1;
   VecPcmpstr run = {
-      .stub = (uintptr_t)vec_pcmpstr_stubs[opcode][a & 127],
-      .rax = wide ? cpu->x86.gpr[X86_RAX] : (uint64_t)(int32_t)cpu->x86.gpr[X86_RAX],
-      .rdx = wide ? cpu->x86.gpr[X86_RDX] : (uint64_t)(int32_t)cpu->x86.gpr[X86_RDX],
-      .x = vec_load(cpu, (uint32_t)b),
-      .y = vec_load(cpu, (uint32_t)c),
+    .stub = (uintptr_t)vec_pcmpstr_stubs[opcode][a & 127],
+    .rax = wide ? cpu->x86.gpr[X86_RAX] : (uint64_t)(int32_t)cpu->x86.gpr[X86_RAX],
+    .rdx = wide ? cpu->x86.gpr[X86_RDX] : (uint64_t)(int32_t)cpu->x86.gpr[X86_RDX],
+    .x = vec_load(cpu, (uint32_t)b),
+    .y = vec_load(cpu, (uint32_t)c),
   };
   vec_pcmpstr_run(&run);
   cpu->flags = tcg_pack_flags(run.flags);
@@ -176,7 +190,8 @@ uint64_t helper_pcmpstr(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 /* ---- MASKMOVQ, MASKMOVDQU ----------------------------------------------------------------------------------------------------- */
 
-/* Writes each run of selected bytes. A fault in a later run leaves earlier ones written, as the restart writes them again. */
+/* Writes each run of selected bytes. A fault in a later run leaves earlier ones written, as the restart writes them again;
+ * it is reported for the operand as a whole where that begins in the same page. */
 uint64_t helper_maskmov(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
   const uint8_t *data = (const uint8_t *)cpu + (uint32_t)b, *mask = (const uint8_t *)cpu + (uint32_t)(b >> 32);
@@ -187,6 +202,9 @@ uint64_t helper_maskmov(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
       end++;
     }
     if (end > i && !x86_write(cpu, c + i, data + i, end - i, x86_mmu(cpu))) {
+      if ((c ^ cpu->exc_cr2) < 4096) {
+        cpu->exc_cr2 = c;
+      }
       return 0;
     }
     i = end + 1;

@@ -10,10 +10,18 @@
 /* ---- the table --------------------------------------------------------------------------------------------------------- */
 
 #define VEC(row_name, prefix, map, opcode, row_memory, row_reg, row_rm, row_flags, row_feature)                        \
-  [(map) - 1][opcode][VEC_##prefix] = {#row_name,        VEC_MEM_##row_memory, VEC_##row_reg, VEC_##row_rm,            \
-                                       VEC_##row_feature, row_flags},
+  [(map)-1][opcode][VEC_##prefix] = { #row_name,    VEC_MEM_##row_memory, VEC_##row_reg,                               \
+                                      VEC_##row_rm, VEC_##row_feature,    row_flags },
 #define VECG(...)
-enum { FP = VEC_FP, IMM = VEC_IMM, EFL = VEC_EFL, X0 = VEC_X0, RW = VEC_RW, MEMONLY = VEC_MEMONLY, CUSTOM = VEC_CUSTOM };
+enum {
+  FP = VEC_FP,
+  IMM = VEC_IMM,
+  EFL = VEC_EFL,
+  X0 = VEC_X0,
+  RW = VEC_RW,
+  MEMONLY = VEC_MEMONLY,
+  CUSTOM = VEC_CUSTOM
+};
 static const X86VectorRow vector_rows[3][256][VEC_N_PREFIXES] = {
 #include "vm-engine/accel/tcg/guest/x86/fpu-table-vector.def"
 };
@@ -22,8 +30,8 @@ static const X86VectorRow vector_rows[3][256][VEC_N_PREFIXES] = {
 
 #define VEC(...)
 #define VECG(row_name, prefix, map, opcode, group, row_rm, row_feature)                                                \
-  [(opcode) - 0x71][group][VEC_##prefix] = {#row_name, VEC_MEM_NONE, VEC_NO, VEC_##row_rm, VEC_##row_feature,           \
-                                            VEC_IMM | VEC_GROUP},
+  [(opcode)-0x71][group][VEC_##prefix] = { #row_name,    VEC_MEM_NONE,      VEC_NO,                                    \
+                                           VEC_##row_rm, VEC_##row_feature, VEC_IMM | VEC_GROUP },
 static const X86VectorRow vector_group_rows[3][8][VEC_N_PREFIXES] = {
 #include "vm-engine/accel/tcg/guest/x86/fpu-table-vector.def"
 };
@@ -45,15 +53,24 @@ static bool vec_has_feature(VecFeature feature)
 {
   const X86CpuidFeatures *f = &x86_tcg_features;
   switch (feature) {
-    case VEC_MMX: return f->leaf1_edx >> 23 & 1;
-    case VEC_SSE: return f->leaf1_edx >> 25 & 1;
-    case VEC_SSE2: return f->leaf1_edx >> 26 & 1;
-    case VEC_SSE3: return f->leaf1_ecx & 1;
-    case VEC_SSSE3: return f->leaf1_ecx >> 9 & 1;
-    case VEC_SSE41: return f->leaf1_ecx >> 19 & 1;
-    case VEC_SSE42: return f->leaf1_ecx >> 20 & 1;
-    case VEC_AES: return f->leaf1_ecx >> 25 & 1;
-    default: return f->leaf1_ecx >> 1 & 1;
+  case VEC_MMX:
+    return f->leaf1_edx >> 23 & 1;
+  case VEC_SSE:
+    return f->leaf1_edx >> 25 & 1;
+  case VEC_SSE2:
+    return f->leaf1_edx >> 26 & 1;
+  case VEC_SSE3:
+    return f->leaf1_ecx & 1;
+  case VEC_SSSE3:
+    return f->leaf1_ecx >> 9 & 1;
+  case VEC_SSE41:
+    return f->leaf1_ecx >> 19 & 1;
+  case VEC_SSE42:
+    return f->leaf1_ecx >> 20 & 1;
+  case VEC_AES:
+    return f->leaf1_ecx >> 25 & 1;
+  default:
+    return f->leaf1_ecx >> 1 & 1;
   }
 }
 
@@ -67,11 +84,11 @@ static unsigned vec_slot(uint8_t operand, unsigned index)
 static IrNativeOperand vec_native_operand(uint8_t operand, uint32_t offset)
 {
   return (IrNativeOperand){
-      .kind = (uint8_t)vec_kind(operand),
-      .bytes = (uint8_t)vec_bytes(operand),
-      .reads = vec_reads(operand),
-      .writes = vec_writes(operand),
-      .offset = vec_kind(operand) == IR_NAT_GPR ? 0 : offset,
+    .kind = (uint8_t)vec_kind(operand),
+    .bytes = (uint8_t)vec_bytes(operand),
+    .reads = vec_reads(operand),
+    .writes = vec_writes(operand),
+    .offset = vec_kind(operand) == IR_NAT_GPR ? 0 : offset,
   };
 }
 
@@ -83,19 +100,34 @@ static IrWidth vec_general_width(const X86VectorRow *row, const X86Decoded *d)
 static unsigned vec_memory_bytes(const X86VectorRow *row, IrWidth y)
 {
   switch (row->memory) {
-    case VEC_MEM_GPR1: case VEC_MEM_STG1:
-      return 1;
-    case VEC_MEM_TMP2: case VEC_MEM_GPR2: case VEC_MEM_STG2:
-      return 2;
-    case VEC_MEM_TMP4: case VEC_MEM_LD4Z: case VEC_MEM_ST4: case VEC_MEM_STG4:
-      return 4;
-    case VEC_MEM_TMP8: case VEC_MEM_LD8Z: case VEC_MEM_LDLO: case VEC_MEM_LDHI: case VEC_MEM_LDM: case VEC_MEM_ST8LO:
-    case VEC_MEM_ST8HI: case VEC_MEM_STM:
-      return 8;
-    case VEC_MEM_GPRY: case VEC_MEM_LDY: case VEC_MEM_STY: case VEC_MEM_STGY:
-      return 1u << y;
-    default:
-      return 16;
+  case VEC_MEM_GPR1:
+  case VEC_MEM_STG1:
+    return 1;
+  case VEC_MEM_TMP2:
+  case VEC_MEM_GPR2:
+  case VEC_MEM_STG2:
+    return 2;
+  case VEC_MEM_TMP4:
+  case VEC_MEM_LD4Z:
+  case VEC_MEM_ST4:
+  case VEC_MEM_STG4:
+    return 4;
+  case VEC_MEM_TMP8:
+  case VEC_MEM_LD8Z:
+  case VEC_MEM_LDLO:
+  case VEC_MEM_LDHI:
+  case VEC_MEM_LDM:
+  case VEC_MEM_ST8LO:
+  case VEC_MEM_ST8HI:
+  case VEC_MEM_STM:
+    return 8;
+  case VEC_MEM_GPRY:
+  case VEC_MEM_LDY:
+  case VEC_MEM_STY:
+  case VEC_MEM_STGY:
+    return 1u << y;
+  default:
+    return 16;
   }
 }
 
@@ -124,21 +156,21 @@ static void vec_mark_mmx(X86Translator *t, unsigned index)
 /* Fills what does not depend on where the operands are. */
 static IrNative vec_native(const X86VectorRow *row, const X86Decoded *d, unsigned prefix)
 {
-  static const uint8_t prefixes[VEC_N_PREFIXES] = {0, 0x66, 0xf3, 0xf2};
+  static const uint8_t prefixes[VEC_N_PREFIXES] = { 0, 0x66, 0xf3, 0xf2 };
   return (IrNative){
-      .prefix = prefixes[prefix],
-      .map = d->map,
-      .opcode = d->opcode,
-      .imm = (uint8_t)d->imm,
-      .has_imm = row->flags & VEC_IMM,
-      .rex_w = (row->flags & VEC_RW) && d->rex_w,
-      .implicit_xmm0 = row->flags & VEC_X0,
-      .xmm0_offset = fpu_xmm_offset(0),
-      .group = row->flags & VEC_GROUP,
-      .group_reg = d->modrm >> 3 & 7,
-      .flags_def = row->flags & VEC_EFL ? X86_F_ARITH : 0,
-      .reg = vec_native_operand(row->reg, vec_slot(row->reg, d->reg)),
-      .rm = vec_native_operand(row->rm, vec_slot(row->rm, d->rm)),
+    .prefix = prefixes[prefix],
+    .map = d->map,
+    .opcode = d->opcode,
+    .imm = (uint8_t)d->imm,
+    .has_imm = row->flags & VEC_IMM,
+    .rex_w = (row->flags & VEC_RW) && d->rex_w,
+    .implicit_xmm0 = row->flags & VEC_X0,
+    .xmm0_offset = fpu_xmm_offset(0),
+    .group = row->flags & VEC_GROUP,
+    .group_reg = d->modrm >> 3 & 7,
+    .flags_def = row->flags & VEC_EFL ? X86_F_ARITH : 0,
+    .reg = vec_native_operand(row->reg, vec_slot(row->reg, d->reg)),
+    .rm = vec_native_operand(row->rm, vec_slot(row->rm, d->rm)),
   };
 }
 
@@ -200,8 +232,14 @@ static void vec_emit_run(X86Translator *t, const X86Decoded *d, const X86VectorR
 
 /* ---- forms with memory ------------------------------------------------------------------------------------------------------------ */
 
-static bool vec_is_plain_load(unsigned memory) { return memory >= VEC_MEM_LD4Z && memory <= VEC_MEM_LDY; }
-static bool vec_is_plain_store(unsigned memory) { return memory >= VEC_MEM_ST4 && memory <= VEC_MEM_STY; }
+static bool vec_is_plain_load(unsigned memory)
+{
+  return memory >= VEC_MEM_LD4Z && memory <= VEC_MEM_LDY;
+}
+static bool vec_is_plain_store(unsigned memory)
+{
+  return memory >= VEC_MEM_ST4 && memory <= VEC_MEM_STY;
+}
 
 static void vec_emit_load(X86Translator *t, const X86Decoded *d, const X86VectorRow *row, unsigned bytes)
 {
@@ -243,15 +281,18 @@ static void vec_emit_operand(X86Translator *t, const X86Decoded *d, const X86Vec
   ir_ste(t->ir, IR_W64, fpu_vtmp_offset(0), value);
 }
 
-static bool vec_uses_mmx(const X86VectorRow *row)
-{
-  return vec_kind(row->reg) == IR_NAT_MMX || vec_kind(row->rm) == IR_NAT_MMX;
-}
-
 /* CVTPI2PD and CVTPI2PS from memory touch no MMX register, and leave the x87 alone. */
 static bool vec_enters_mmx(const X86VectorRow *row, const X86Decoded *d)
 {
   return vec_kind(row->reg) == IR_NAT_MMX || (vec_kind(row->rm) == IR_NAT_MMX && d->mod == 3);
+}
+
+/* When a memory operand has been loaded: #PF leaves the x87 alone, but #XM finds it entered. */
+static void vec_emit_enter(X86Translator *t, const X86Decoded *d, const X86VectorRow *row)
+{
+  if (vec_enters_mmx(row, d)) {
+    fpu_emit_mmx_enter(t);
+  }
 }
 
 static void vec_translate_memory(X86Translator *t, const X86Decoded *d, const X86VectorRow *row, unsigned prefix)
@@ -262,8 +303,13 @@ static void vec_translate_memory(X86Translator *t, const X86Decoded *d, const X8
   IrRef general = IR_NONE;
   if (vec_is_plain_load(row->memory)) {
     vec_emit_load(t, d, row, bytes);
+    vec_emit_enter(t, d, row);
   } else if (vec_is_plain_store(row->memory)) {
+    if (vec_kind(row->reg) == IR_NAT_MMX) {
+      ir_ste(t->ir, IR_W8, X86_STATE(fpu_top), x86_const(t, 0)); /* TOP, not the tags, is so even if the store faults */
+    }
     vec_emit_store(t, d, row, bytes);
+    vec_emit_enter(t, d, row);
   } else if (row->memory >= VEC_MEM_STG1) {
     X86Mem m = x86_operand_address(t, d, bytes, X86_WRITE);
     general = ir_temp(t->ir);
@@ -276,6 +322,7 @@ static void vec_translate_memory(X86Translator *t, const X86Decoded *d, const X8
       vec_emit_operand(t, d, row, bytes);
       native.rm.offset = fpu_vtmp_offset(0);
     }
+    vec_emit_enter(t, d, row);
     if (d->map == X86_MAP_0F3A && d->opcode == 0x21) { /* INSERTPS: the operand is the one element */
       native.imm &= 0x3f;
     }
@@ -291,6 +338,7 @@ static void vec_translate_register(X86Translator *t, const X86Decoded *d, const 
   IrNative native = vec_native(row, d, prefix);
   uint32_t slot = vec_slot(row->reg, d->reg);
   IrRef general = IR_NONE;
+  vec_emit_enter(t, d, row);
   if (row->memory == VEC_MEM_LDY) {
     IrRef value = x86_get_gpr(t, d, d->rm, y);
     ir_ste(t->ir, IR_W64, slot, y == IR_W32 ? ir_op1(t->ir, IR_ZX32, IR_W64, value) : value);
@@ -361,6 +409,7 @@ static void vec_translate_form(X86Translator *t, const X86Decoded *d, const X86V
 {
   if (row->flags & VEC_CUSTOM) {
     if (d->map == X86_MAP_0F) {
+      vec_emit_enter(t, d, row);
       vec_translate_maskmov(t, d, row);
     } else {
       vec_translate_pcmpstr(t, d, row);
@@ -383,19 +432,15 @@ bool fpu_translate_vector(X86Translator *t, const X86Decoded *d)
   if (uses_xmm ? fpu_emit_sse_checks(t) : fpu_emit_mmx_checks(t)) {
     return true;
   }
-  bool enters_mmx = vec_enters_mmx(row, d);
-  if (vec_uses_mmx(row)) {
+  if (vec_enters_mmx(row, d)) {
     fpu_emit_mmx_wait(t);
   }
   vec_translate_form(t, d, row, prefix);
-  if (enters_mmx && !t->ended) {
-    fpu_emit_mmx_enter(t);
-    if (vec_kind(row->reg) == IR_NAT_MMX && vec_writes(row->reg)) {
-      vec_mark_mmx(t, d->reg);
-    }
-    if (vec_kind(row->rm) == IR_NAT_MMX && vec_writes(row->rm) && d->mod == 3) {
-      vec_mark_mmx(t, d->rm);
-    }
+  if (vec_kind(row->reg) == IR_NAT_MMX && vec_writes(row->reg)) {
+    vec_mark_mmx(t, d->reg);
+  }
+  if (vec_kind(row->rm) == IR_NAT_MMX && vec_writes(row->rm) && d->mod == 3) {
+    vec_mark_mmx(t, d->rm);
   }
   return true;
 }

@@ -17,9 +17,9 @@ _Static_assert(sizeof(X87SaveImage) == 108, "FSAVE image");
 
 /* What x87_host_run() works on: its fields' offsets are in the assembly below. */
 typedef struct X87HostRun {
-  uint64_t stub;   /* 0: the instruction, then RET */
-  uint64_t memory; /* 8: its operand, for RAX */
-  uint64_t flags;  /* 16: RFLAGS in and out */
+  uint64_t stub;      /* 0: the instruction, then RET */
+  uint64_t memory;    /* 8: its operand, for RAX */
+  uint64_t flags;     /* 16: RFLAGS in and out */
   X87SaveImage image; /* 24 */
 } X87HostRun;
 _Static_assert(offsetof(X87HostRun, image) == 24, "offsets in x87_host_run");
@@ -74,9 +74,9 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 
 /* By opcode, bit r set: modrm C0 + 8 r … is valid in full. Rows that are valid in part follow in x87_is_valid(). */
-static const uint8_t x87_valid_reg_rows[8] = {0xff, 0x0b, 0x0f, 0x6f, 0xff, 0x3f, 0xf7, 0x6f};
+static const uint8_t x87_valid_reg_rows[8] = { 0xff, 0x0b, 0x0f, 0x6f, 0xff, 0x3f, 0xf7, 0x6f };
 /* By opcode, bit r set: the memory form with modrm.reg r is valid. */
-static const uint8_t x87_valid_mem_rows[8] = {0xff, 0xfd, 0xff, 0xaf, 0xff, 0xdf, 0xff, 0xff};
+static const uint8_t x87_valid_mem_rows[8] = { 0xff, 0xfd, 0xff, 0xaf, 0xff, 0xdf, 0xff, 0xff };
 
 bool x87_is_valid(unsigned opcode, unsigned modrm)
 {
@@ -88,15 +88,22 @@ bool x87_is_valid(unsigned opcode, unsigned modrm)
     return true;
   }
   switch (opcode << 8 | modrm) {
-    case 0xd9d0:                                              /* FNOP */
-    case 0xd9e0: case 0xd9e1: case 0xd9e4: case 0xd9e5:       /* FCHS, FABS, FTST, FXAM */
-    case 0xdae9:                                              /* FUCOMPP */
-    case 0xdbe0: case 0xdbe1: case 0xdbe2: case 0xdbe3: case 0xdbe4: /* FENI, FDISI, FNCLEX, FNINIT, FSETPM */
-    case 0xded9:                                              /* FCOMPP */
-    case 0xdfe0:                                              /* FNSTSW AX */
-      return true;
-    default:
-      return opcode == 0xd9 && ((modrm >= 0xe8 && modrm <= 0xee) || modrm >= 0xf0);
+  case 0xd9d0: /* FNOP */
+  case 0xd9e0:
+  case 0xd9e1:
+  case 0xd9e4:
+  case 0xd9e5: /* FCHS, FABS, FTST, FXAM */
+  case 0xdae9: /* FUCOMPP */
+  case 0xdbe0:
+  case 0xdbe1:
+  case 0xdbe2:
+  case 0xdbe3:
+  case 0xdbe4: /* FENI, FDISI, FNCLEX, FNINIT, FSETPM */
+  case 0xded9: /* FCOMPP */
+  case 0xdfe0: /* FNSTSW AX */
+    return true;
+  default:
+    return opcode == 0xd9 && ((modrm >= 0xe8 && modrm <= 0xee) || modrm >= 0xf0);
   }
 }
 

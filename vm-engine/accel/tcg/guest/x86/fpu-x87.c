@@ -17,7 +17,10 @@ typedef struct X87Value {
   uint8_t bytes[10];
 } X87Value;
 
-static inline X87Value *x87_value(TcgCpu *cpu, unsigned i) { return (X87Value *)x87_st(cpu, i); }
+static inline X87Value *x87_value(TcgCpu *cpu, unsigned i)
+{
+  return (X87Value *)x87_st(cpu, i);
+}
 
 /* ---- the host's x87 ------------------------------------------------------------------------------------------------ */
 
@@ -49,8 +52,14 @@ static inline bool x87_host_end(TcgCpu *cpu, uint16_t status, unsigned condition
   return true;
 }
 
-static inline bool x87_may_try(const TcgCpu *cpu) { return cpu->x86.fpu.fcw & X87_UE; }
-static inline void x87_clear_c1(TcgCpu *cpu) { cpu->x86.fpu.fsw &= (uint16_t)~X87_C1; }
+static inline bool x87_may_try(const TcgCpu *cpu)
+{
+  return cpu->x86.fpu.fcw & X87_UE;
+}
+static inline void x87_clear_c1(TcgCpu *cpu)
+{
+  cpu->x86.fpu.fsw &= (uint16_t)~X87_C1;
+}
 
 /* ---- pending exceptions ----------------------------------------------------------------------------------------------- */
 
@@ -101,7 +110,7 @@ uint64_t helper_x87_wait(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 static void x87_exact_value(TcgCpu *cpu, uint64_t word, uint64_t value)
 {
-  uint64_t memory[2] = {value, 0};
+  uint64_t memory[2] = { value, 0 };
   x87_run_exact(cpu, word, memory);
 }
 
@@ -115,7 +124,7 @@ uint64_t helper_x87_exact(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 uint64_t helper_x87_load_wide(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
-  uint8_t memory[16] = {0};
+  uint8_t memory[16] = { 0 };
   if (!x87_check_pending(cpu) || !x86_read(cpu, c, memory, 10, x86_mmu(cpu)) || !x87_begin(cpu, a, c)) {
     return 0;
   }
@@ -130,37 +139,34 @@ uint64_t helper_x87_load_wide(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   return 0;
 }
 
-/* The write may fault, so it goes before the pop: the state is put back then. */
+/* The write may fault, which leaves the state as it was. */
 uint64_t helper_x87_store_wide(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
-  uint8_t memory[16];
-  if (!x87_check_pending(cpu)) {
-    return 0;
-  }
-  bool is_fst = x87_word_opcode(a) == 0xdb;
-  if (is_fst && x87_full(cpu, 0)) {
-    if (x86_write(cpu, c, x87_st(cpu, 0), 10, x86_mmu(cpu)) && x87_begin(cpu, a, c)) {
-      x87_pop(cpu);
-      x87_clear_c1(cpu);
-    }
-    return 0;
-  }
+  uint8_t memory[16] = { 0 };
+  X86Fpu *fpu = &cpu->x86.fpu;
+  uint16_t old_fsw = fpu->fsw, old_fop = fpu->fop;
+  uint64_t old_fip = fpu->fip, old_fdp = fpu->fdp;
   uint8_t old_top = cpu->fpu_top, old_tags = cpu->fpu_tags;
-  uint16_t old_fsw = cpu->x86.fpu.fsw;
-  if (!x86_read(cpu, c, memory, 10, x86_mmu(cpu))) {
+  if (!x87_begin(cpu, a, c)) {
     return 0;
   }
-  x87_run_exact(cpu, a, memory);
-  if (!x86_write(cpu, c, memory, 10, x86_mmu(cpu))) {
+  if (x87_word_opcode(a) == 0xdb && x87_full(cpu, 0)) {
+    memcpy(memory, x87_st(cpu, 0), 10);
+    x87_pop(cpu);
+    x87_clear_c1(cpu);
+  } else {
+    x87_run_exact(cpu, a, memory);
+  }
+  /* An invalid operation that is not masked stores nothing. */
+  bool stores = !(fpu->fsw & ~(unsigned)fpu->fcw & X87_IE);
+  if (stores && !x86_write(cpu, c, memory, 10, x86_mmu(cpu))) {
+    fpu->fsw = old_fsw;
+    fpu->fop = old_fop;
+    fpu->fip = old_fip;
+    fpu->fdp = old_fdp;
     cpu->fpu_top = old_top;
     cpu->fpu_tags = old_tags;
-    cpu->x86.fpu.fsw = old_fsw;
-    return 0;
   }
-  uint16_t new_fsw = cpu->x86.fpu.fsw;
-  cpu->x86.fpu.fsw = old_fsw;
-  (void)!x87_begin(cpu, a, c);
-  cpu->x86.fpu.fsw = new_fsw;
   return 0;
 }
 
@@ -225,13 +231,27 @@ uint64_t helper_x87_fld_const(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   X87Value value;
   x87_host_begin(cpu);
   switch (x87_word_rm(a)) {
-    case 0: X87_CONST("fld1"); break;
-    case 1: X87_CONST("fldl2t"); break;
-    case 2: X87_CONST("fldl2e"); break;
-    case 3: X87_CONST("fldpi"); break;
-    case 4: X87_CONST("fldlg2"); break;
-    case 5: X87_CONST("fldln2"); break;
-    default: X87_CONST("fldz"); break;
+  case 0:
+    X87_CONST("fld1");
+    break;
+  case 1:
+    X87_CONST("fldl2t");
+    break;
+  case 2:
+    X87_CONST("fldl2e");
+    break;
+  case 3:
+    X87_CONST("fldpi");
+    break;
+  case 4:
+    X87_CONST("fldlg2");
+    break;
+  case 5:
+    X87_CONST("fldln2");
+    break;
+  default:
+    X87_CONST("fldz");
+    break;
   }
   (void)!x87_host_end(cpu, 0, X87_C1);
   x87_push(cpu);
@@ -286,14 +306,34 @@ static uint16_t x87_store_value(TcgCpu *cpu, uint64_t word, uint64_t *out)
   uint64_t value = 0;
   uint16_t status;
   switch (x87_word_opcode(word) << 8 | x87_word_reg(word)) {
-    case 0xd902: case 0xd903: X87_STORE("fstps"); break;
-    case 0xdd02: case 0xdd03: X87_STORE("fstpl"); break;
-    case 0xdb02: case 0xdb03: X87_STORE("fistpl"); break;
-    case 0xdf02: case 0xdf03: X87_STORE("fistps"); break;
-    case 0xdf07: X87_STORE("fistpll"); break;
-    case 0xdf01: X87_STORE("fisttps"); break;
-    case 0xdb01: X87_STORE("fisttpl"); break;
-    default: X87_STORE("fisttpll"); break;
+  case 0xd902:
+  case 0xd903:
+    X87_STORE("fstps");
+    break;
+  case 0xdd02:
+  case 0xdd03:
+    X87_STORE("fstpl");
+    break;
+  case 0xdb02:
+  case 0xdb03:
+    X87_STORE("fistpl");
+    break;
+  case 0xdf02:
+  case 0xdf03:
+    X87_STORE("fistps");
+    break;
+  case 0xdf07:
+    X87_STORE("fistpll");
+    break;
+  case 0xdf01:
+    X87_STORE("fisttps");
+    break;
+  case 0xdb01:
+    X87_STORE("fisttpl");
+    break;
+  default:
+    X87_STORE("fisttpll");
+    break;
   }
   *out = value;
   return status;
@@ -306,7 +346,7 @@ uint64_t helper_x87_fst_m(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   if (!x87_begin(cpu, a, c)) {
     return 0;
   }
-  uint64_t memory[2] = {0, 0};
+  uint64_t memory[2] = { 0, 0 };
   if (x87_full(cpu, 0) && x87_may_try(cpu)) {
     x87_host_begin(cpu);
     uint16_t status = x87_store_value(cpu, a, &memory[0]);
@@ -344,16 +384,17 @@ static uint16_t x87_arith_st(unsigned r, const X87Value *x, const X87Value *y, X
     X87_ARITH_ST(5, 0xe9)
     X87_ARITH_ST(6, 0xf1)
     X87_ARITH_ST(7, 0xf9)
-    default:
-      __asm__ volatile("fldt %[y]\n\tfldt %[x]\n\tfcompp\n\tfnstsw %%ax"
-                       : "=a"(status)
-                       : [x] "m"(*x), [y] "m"(*y));
-      break;
+  default:
+    __asm__ volatile("fldt %[y]\n\tfldt %[x]\n\tfcompp\n\tfnstsw %%ax" : "=a"(status) : [x] "m"(*x), [y] "m"(*y));
+    break;
   }
   return status;
 }
 
-static inline bool x87_is_compare(unsigned r) { return (r & 6) == 2; }
+static inline bool x87_is_compare(unsigned r)
+{
+  return (r & 6) == 2;
+}
 
 uint64_t helper_x87_arith_st(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -379,7 +420,9 @@ uint64_t helper_x87_arith_st(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 
 #define X87_ARITH_M(r, insn)                                                                                           \
   case r:                                                                                                              \
-    __asm__ volatile("fldt %[x]\n\t" insn " %[y]\n\tfnstsw %%ax\n\tfstpt %[x]" : [x] "+m"(*x), "=&a"(status) : [y] "m"(y)); \
+    __asm__ volatile("fldt %[x]\n\t" insn " %[y]\n\tfnstsw %%ax\n\tfstpt %[x]"                                         \
+                     : [x] "+m"(*x), "=&a"(status)                                                                     \
+                     : [y] "m"(y));                                                                                    \
     break;
 
 /* One helper for a kind of memory operand: s and i are the suffixes of its mnemonics. */
@@ -394,9 +437,9 @@ uint64_t helper_x87_arith_st(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
       X87_ARITH_M(5, "f" p "subr" s)                                                                                   \
       X87_ARITH_M(6, "f" p "div" s)                                                                                    \
       X87_ARITH_M(7, "f" p "divr" s)                                                                                   \
-      default:                                                                                                         \
-        __asm__ volatile("fldt %[x]\n\tf" p "comp" s " %[y]\n\tfnstsw %%ax" : "=a"(status) : [x] "m"(*x), [y] "m"(y)); \
-        break;                                                                                                         \
+    default:                                                                                                           \
+      __asm__ volatile("fldt %[x]\n\tf" p "comp" s " %[y]\n\tfnstsw %%ax" : "=a"(status) : [x] "m"(*x), [y] "m"(y));   \
+      break;                                                                                                           \
     }                                                                                                                  \
     return status;                                                                                                     \
   }                                                                                                                    \
@@ -478,7 +521,7 @@ uint64_t helper_x87_fcomi(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     } else {
       X87_COMI("fucomip");
     }
-    if (x87_host_end(cpu, status, X87_C1)) {
+    if (x87_host_end(cpu, status, 0)) {
       cpu->flags = tcg_pack_flags((z ? X86_F_ZF : 0) | (p ? X86_F_PF : 0) | (cy ? X86_F_CF : 0));
       if (x87_word_opcode(a) == 0xdf) {
         x87_pop(cpu);
@@ -493,7 +536,7 @@ uint64_t helper_x87_fcomi(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 /* DA, DB C0–DF: on CF, ZF, CF|ZF, PF, and their opposites. */
 uint64_t helper_x87_fcmov(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
-  static const uint16_t masks[4] = {X86_F_CF, X86_F_ZF, X86_F_CF | X86_F_ZF, X86_F_PF};
+  static const uint16_t masks[4] = { X86_F_CF, X86_F_ZF, X86_F_CF | X86_F_ZF, X86_F_PF };
   if (!x87_begin(cpu, a, c)) {
     return 0;
   }
@@ -506,7 +549,6 @@ uint64_t helper_x87_fcmov(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   if (holds == (x87_word_opcode(a) == 0xda)) {
     *x87_value(cpu, 0) = *x87_value(cpu, i);
   }
-  x87_clear_c1(cpu);
   return 0;
 }
 
@@ -530,15 +572,37 @@ uint64_t helper_x87_unary(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
   X87Value *x = x87_value(cpu, 0), old = *x;
   x87_host_begin(cpu);
   switch (x87_word_modrm(a)) {
-    case 0xe0: X87_UNARY("fchs"); break;
-    case 0xe1: X87_UNARY("fabs"); break;
-    case 0xe4: X87_UNARY("ftst"); conditions = X87_C; break;
-    case 0xe5: X87_UNARY("fxam"); conditions = X87_C; break;
-    case 0xf0: X87_UNARY("f2xm1"); break;
-    case 0xfa: X87_UNARY("fsqrt"); break;
-    case 0xfc: X87_UNARY("frndint"); break;
-    case 0xfe: X87_UNARY("fsin"); conditions = X87_C1 | X87_C2; break;
-    default: X87_UNARY("fcos"); conditions = X87_C1 | X87_C2; break;
+  case 0xe0:
+    X87_UNARY("fchs");
+    break;
+  case 0xe1:
+    X87_UNARY("fabs");
+    break;
+  case 0xe4:
+    X87_UNARY("ftst");
+    conditions = X87_C;
+    break;
+  case 0xe5:
+    X87_UNARY("fxam");
+    conditions = X87_C;
+    break;
+  case 0xf0:
+    X87_UNARY("f2xm1");
+    break;
+  case 0xfa:
+    X87_UNARY("fsqrt");
+    break;
+  case 0xfc:
+    X87_UNARY("frndint");
+    break;
+  case 0xfe:
+    X87_UNARY("fsin");
+    conditions = X87_C1 | X87_C2;
+    break;
+  default:
+    X87_UNARY("fcos");
+    conditions = X87_C1 | X87_C2;
+    break;
   }
   if (!x87_host_end(cpu, status, conditions)) {
     *x = old;
@@ -556,30 +620,61 @@ uint64_t helper_x87_unary(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
                    : [y] "+m"(*y), "=&a"(status)                                                                       \
                    : [x] "m"(*x))
 
-/* D9 F1 FYL2X, F3 FPATAN, F5 FPREM1, F8 FPREM, F9 FYL2XP1, FD FSCALE. */
+static bool x87_is_normal(const X87Value *value)
+{
+  uint16_t exponent;
+  memcpy(&exponent, value->bytes + 8, 2);
+  exponent &= 0x7fff;
+  return exponent != 0 && exponent != 0x7fff && value->bytes[7] >> 7;
+}
+
+/* D9 F1 FYL2X, F3 FPATAN, F5 FPREM1, F8 FPREM, F9 FYL2XP1, FD FSCALE; of normal numbers here. */
 uint64_t helper_x87_binary(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
   if (!x87_begin(cpu, a, c)) {
     return 0;
   }
-  if (!x87_full(cpu, 0) || !x87_full(cpu, 1) || !x87_may_try(cpu)) {
+  if (!x87_full(cpu, 0) || !x87_full(cpu, 1) || !x87_may_try(cpu) || !x87_is_normal(x87_value(cpu, 0)) ||
+      !x87_is_normal(x87_value(cpu, 1))) {
     x87_run_exact(cpu, a, NULL);
     return 0;
   }
   uint16_t status;
-  bool pops = false;
+  bool pops = false, is_remainder = false;
   unsigned conditions = X87_C1;
   X87Value *x = x87_value(cpu, 0), *y = x87_value(cpu, 1), old_x = *x, old_y = *y;
   x87_host_begin(cpu);
   switch (x87_word_modrm(a)) {
-    case 0xf1: X87_BINARY_POP("fyl2x"); pops = true; break;
-    case 0xf3: X87_BINARY_POP("fpatan"); pops = true; break;
-    case 0xf9: X87_BINARY_POP("fyl2xp1"); pops = true; break;
-    case 0xf5: X87_BINARY_KEEP("fprem1"); conditions = X87_C; break;
-    case 0xf8: X87_BINARY_KEEP("fprem"); conditions = X87_C; break;
-    default: X87_BINARY_KEEP("fscale"); break;
+  case 0xf1:
+    X87_BINARY_POP("fyl2x");
+    pops = true;
+    break;
+  case 0xf3:
+    X87_BINARY_POP("fpatan");
+    pops = true;
+    break;
+  case 0xf9:
+    X87_BINARY_POP("fyl2xp1");
+    pops = true;
+    break;
+  case 0xf5:
+    X87_BINARY_KEEP("fprem1");
+    is_remainder = true;
+    break;
+  case 0xf8:
+    X87_BINARY_KEEP("fprem");
+    is_remainder = true;
+    break;
+  default:
+    X87_BINARY_KEEP("fscale");
+    break;
   }
-  if (!x87_host_end(cpu, status, conditions)) {
+  if (is_remainder) {
+    conditions = X87_C;
+  }
+  /* An unfinished remainder leaves some conditions as they were, which the host did not know. */
+  bool defined = !is_remainder || !(status & X87_C2);
+  if (!x87_host_end(cpu, status, defined ? conditions : 0) || !defined) {
     *x = old_x;
     *y = old_y;
     x87_run_exact(cpu, a, NULL);

@@ -14,21 +14,21 @@
 #include "vm-engine/accel/tcg/guest/x86/x86-tcg.h"
 
 /* Bits of the status word. */
-#define X87_IE 0x01u
-#define X87_DE 0x02u
-#define X87_ZE 0x04u
-#define X87_OE 0x08u
-#define X87_UE 0x10u
-#define X87_PE 0x20u
-#define X87_SF 0x40u
-#define X87_ES 0x80u
-#define X87_C0 0x100u
-#define X87_C1 0x200u
-#define X87_C2 0x400u
-#define X87_C3 0x4000u
-#define X87_C (X87_C0 | X87_C1 | X87_C2 | X87_C3)
-#define X87_BUSY 0x8000u
-#define X87_TOP 0x3800u
+#define X87_IE         0x01u
+#define X87_DE         0x02u
+#define X87_ZE         0x04u
+#define X87_OE         0x08u
+#define X87_UE         0x10u
+#define X87_PE         0x20u
+#define X87_SF         0x40u
+#define X87_ES         0x80u
+#define X87_C0         0x100u
+#define X87_C1         0x200u
+#define X87_C2         0x400u
+#define X87_C3         0x4000u
+#define X87_C          (X87_C0 | X87_C1 | X87_C2 | X87_C3)
+#define X87_BUSY       0x8000u
+#define X87_TOP        0x3800u
 #define X87_EXCEPTIONS 0x3fu
 #define X87_CW_DEFAULT 0x37fu
 
@@ -38,21 +38,42 @@ enum {
   X87_WORD_FOP = 0x7ff,
   X87_WORD_SEG_SHIFT = 12, /* the memory operand's segment: three bits */
   X87_WORD_MEMORY = 1 << 15,
-  X87_WORD_OP16 = 1 << 16,     /* operand size 16: FLDENV and kin */
-  X87_WORD_BYTES_SHIFT = 20,   /* of the memory operand, five bits; 0: none */
+  X87_WORD_OP16 = 1 << 16,   /* operand size 16: FLDENV and kin */
+  X87_WORD_BYTES_SHIFT = 20, /* of the memory operand, five bits; 0: none */
 };
-static inline unsigned x87_word_opcode(uint64_t word) { return 0xd8 | (word >> 8 & 7); }
-static inline unsigned x87_word_modrm(uint64_t word) { return word & 0xff; }
-static inline unsigned x87_word_reg(uint64_t word) { return word >> 3 & 7; }
-static inline unsigned x87_word_rm(uint64_t word) { return word & 7; }
+static inline unsigned x87_word_opcode(uint64_t word)
+{
+  return 0xd8 | (word >> 8 & 7);
+}
+static inline unsigned x87_word_modrm(uint64_t word)
+{
+  return word & 0xff;
+}
+static inline unsigned x87_word_reg(uint64_t word)
+{
+  return word >> 3 & 7;
+}
+static inline unsigned x87_word_rm(uint64_t word)
+{
+  return word & 7;
+}
 
 /* Stack access. `i` is relative to the top. */
-static inline unsigned x87_phys(const TcgCpu *cpu, unsigned i) { return (cpu->fpu_top + i) & 7; }
-static inline uint8_t *x87_st(TcgCpu *cpu, unsigned i) { return cpu->fpr[x87_phys(cpu, i)]; }
-static inline bool x87_full(const TcgCpu *cpu, unsigned i) { return cpu->fpu_tags >> x87_phys(cpu, i) & 1; }
+static inline unsigned x87_phys(const TcgCpu *cpu, unsigned i)
+{
+  return (cpu->fpu_top + i) & 7;
+}
+static inline uint8_t *x87_st(TcgCpu *cpu, unsigned i)
+{
+  return cpu->fpr[x87_phys(cpu, i)];
+}
+static inline bool x87_full(const TcgCpu *cpu, unsigned i)
+{
+  return cpu->fpu_tags >> x87_phys(cpu, i) & 1;
+}
 static inline void x87_pop(TcgCpu *cpu)
 {
-  cpu->fpu_tags &= (uint8_t)~(1u << cpu->fpu_top);
+  cpu->fpu_tags &= (uint8_t) ~(1u << cpu->fpu_top);
   cpu->fpu_top = (cpu->fpu_top + 1) & 7;
 }
 /* Makes room for a value, which the caller stores to ST(0). The register was empty. */

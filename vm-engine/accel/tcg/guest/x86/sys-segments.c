@@ -344,7 +344,7 @@ static bool seg_allows(const TcgCpu *cpu, const X86Segment *seg, bool write)
 uint64_t helper_seg_check(TcgCpu *cpu, uint64_t sreg, uint64_t offset, uint64_t how)
 {
   const X86Segment *seg = &cpu->x86.seg[sreg & 7];
-  unsigned size = how & 0xff ? how & 0xff : 1;
+  unsigned size = MAX((unsigned)how & ~0x100u, 1u); /* up to FXSAVE's 512 and XSAVE's 576 bytes, which lack that bit */
   unsigned vector = sreg == X86_SS ? X86_EXC_SS : X86_EXC_GP;
 
   if (sys_is_64bit(cpu))

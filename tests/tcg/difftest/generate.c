@@ -1,0 +1,498 @@
+/*
+ * Makes an instruction of a form, and fits the state to it: what it addresses lies in the tester's pages (or just beyond
+ * their ends), and where it jumps there is an INT3.
+ *
+ * The bytes behind the opcode are drawn at random and decoded by the decoder under test; the decoded operand then says
+ * which registers to set. A wrong decoder shows as a wrong rip or result, as the processor decodes the same bytes.
+ */
+#include "tests/tcg/difftest/difftest.h"
+
+#define LABEL_OFFSET 8u /* of the INT3 that indirect jumps go to, behind the instruction */
+
+typedef struct Maker {
+  DiffCase *c;
+  DiffRandom *r;
+  const DiffForm *form;
+  bool sequence; /* one of several: absolute addresses only */
+  uint8_t *bytes;
+  unsigned n, modrm_at;
+  X86Decoded d;
+} Maker;
+
+static void put(Maker *m, uint8_t byte)
+{
+  m->bytes[m->n++] = byte;
+}
+
+/* ---- encoding -------------------------------------------------------------------------------------------------------- */
+
+static bool is_string(X86Insn insn)
+{
+  return insn >= X86_I_MOVS && insn <= X86_I_SCAS;
+}
+
+static void put_legacy_prefixes(Maker *m)
+{
+  const DiffForm *f = m->form;
+  bool vector = f->kind == DIFF_VECTOR || f->kind == DIFF_FPU_STATE;
+  if (m->c->is64 && !m->sequence && diff_percent(m->r, 4)) {
+    put(m, 0x65);
+  }
+  if (m->c->is64 && diff_percent(m->r, 4)) {
+    put(m, 0x67);
+  }
+  if (!vector && f->prefix != 0x66 && !f->vex && diff_percent(m->r, 25)) {
+    put(m, 0x66);
+  }
+  if ((f->row->attr & X86_ROW_LOCK) && f->memory && f->kind == DIFF_INTEGER && diff_percent(m->r, 10)) {
+    put(m, 0xf0);
+  }
+  if (is_string((X86Insn)f->row->insn) && diff_percent(m->r, 60)) {
+    put(m, diff_percent(m->r, 50) ? 0xf3 : 0xf2);
+  }
+  if (f->prefix && !f->vex) {
+    put(m, f->prefix);
+  }
+}
+
+static void put_vex(Maker *m)
+{
+  static const uint8_t maps[] = { 0, 1, 2, 3 };
+  unsigned pp = m->form->prefix == 0x66 ? 1 : m->form->prefix == 0xf3 ? 2 : m->form->prefix == 0xf2 ? 3 : 0;
+  uint8_t inverted = m->c->is64 ? (uint8_t)(diff_random(m->r) & 0xe0) : 0xe0;
+  put(m, 0xc4);
+  put(m, inverted | maps[m->form->map]);
+  uint8_t last = (uint8_t)((diff_random(m->r) & 0x78) | pp);
+  if (!m->c->is64) {
+    last |= 0x40;
+  } else if (diff_percent(m->r, 50)) {
+    last |= 0x80;
+  }
+  put(m, last);
+}
+
+static void put_opcode(Maker *m)
+{
+  const DiffForm *f = m->form;
+  if (f->vex) {
+    put_vex(m);
+    put(m, f->opcode);
+    return;
+  }
+  if (m->c->is64 && diff_percent(m->r, 60)) {
+    put(m, 0x40 | (diff_random(m->r) & 15));
+  }
+  if (f->map != X86_MAP_ONE) {
+    put(m, 0x0f);
+  }
+  if (f->map == X86_MAP_0F38 || f->map == X86_MAP_0F3A) {
+    put(m, f->map == X86_MAP_0F38 ? 0x38 : 0x3a);
+  }
+  put(m, f->opcode);
+}
+
+static void put_modrm(Maker *m)
+{
+  const DiffForm *f = m->form;
+  if (!f->memory && !f->registers) {
+    return;
+  }
+  m->modrm_at = m->n;
+  bool memory = f->memory && (!f->registers || diff_percent(m->r, 45));
+  uint8_t modrm = (uint8_t)diff_random(m->r);
+  if (!memory) {
+    modrm |= 0xc0;
+  } else if (m->sequence) {
+    modrm = (modrm & 0x38) | 5; /* absolute or relative to rip */
+  } else {
+    while (modrm >= 0xc0) {
+      modrm = (uint8_t)diff_random(m->r);
+    }
+  }
+  if (f->modrm_reg >= 0) {
+    modrm = (uint8_t)((modrm & 0xc7) | f->modrm_reg << 3);
+  }
+  if (f->modrm_rm >= 0) {
+    modrm = (uint8_t)((modrm & 0xf8) | f->modrm_rm);
+  }
+  put(m, modrm);
+}
+
+/* ---- operands ------------------------------------------------------------------------------------------------------------ */
+
+/* An address in the data pages for `bytes`-sized operands: mostly aligned and inside, at times at an edge. */
+static uint32_t pick_target(Maker *m)
+{
+  unsigned choice = diff_below(m->r, 100);
+  if (choice < 75) {
+    return DIFF_DATA + 2 * DIFF_PAGE + 16 * diff_below(m->r, 16);
+  }
+  if (choice < 88) {
+    return DIFF_DATA + 2 * DIFF_PAGE + diff_below(m->r, 256);
+  }
+  if (choice < 94) {
+    return DIFF_DATA + DIFF_PAGE - diff_below(m->r, 32); /* crosses pages */
+  }
+  if (choice < 96) {
+    return DIFF_DATA - diff_below(m->r, 20); /* from the hole in */
+  }
+  if (choice < 98) {
+    return DIFF_DATA + DIFF_DATA_BYTES - diff_below(m->r, 20); /* into the read-only page */
+  }
+  return DIFF_DATA + DIFF_DATA_BYTES + DIFF_PAGE - diff_below(m->r, 20); /* out of it */
+}
+
+static unsigned displacement_at(const Maker *m)
+{
+  return m->modrm_at + 1 + ((m->bytes[m->modrm_at] & 7) == 4);
+}
+
+static void patch(Maker *m, unsigned at, uint64_t value, unsigned bytes)
+{
+  memcpy(m->bytes + at, &value, bytes);
+}
+
+/* Sets base and index, or the displacement, so that the operand lies at `target`. */
+static bool aim(Maker *m, uint32_t target)
+{
+  X86Decoded *d = &m->d;
+  uint64_t *gpr = m->c->before.gpr;
+  uint64_t wanted = target;
+  if (d->seg == X86_GS || d->seg == X86_FS) {
+    wanted = d->seg == X86_GS ? (uint64_t)(target - DIFF_DATA) : target;
+  }
+  if (d->addr_size == 1) {
+    return true; /* 16-bit addresses reach unmapped memory only */
+  }
+  if (d->rip_relative) {
+    patch(m, displacement_at(m), wanted - (m->c->code_address + (uint64_t)(m->bytes - m->c->code) + d->length), 4);
+    return true;
+  }
+  uint64_t index = 0;
+  if (d->index != X86_NO_REG) {
+    gpr[d->index] = (gpr[d->index] & 0xfff) - 0x800;
+    index = gpr[d->index] << d->scale;
+  }
+  if (d->base == X86_NO_REG) {
+    patch(m, displacement_at(m), wanted - index, 4);
+    return true;
+  }
+  if (d->base == d->index) {
+    return false;
+  }
+  gpr[d->base] = wanted - index - (uint64_t)d->disp;
+  if (d->addr_size == 2 && m->c->is64 && diff_percent(m->r, 50)) {
+    gpr[d->base] += diff_random(m->r) << 32;
+  }
+  return true;
+}
+
+static uint8_t *data_at(Maker *m, uint32_t target)
+{
+  return target >= DIFF_DATA && target + 16 <= DIFF_DATA + DIFF_DATA_BYTES ? m->c->before.data + (target - DIFF_DATA)
+                                                                           : NULL;
+}
+
+static uint8_t *stack_at(Maker *m, uint64_t address)
+{
+  return address >= DIFF_STACK && address + 16 <= DIFF_STACK + DIFF_STACK_BYTES
+             ? m->c->before.stack + (address - DIFF_STACK)
+             : NULL;
+}
+
+static uint64_t label(const Maker *m)
+{
+  return m->c->code_address + m->n + LABEL_OFFSET;
+}
+
+/* What an instruction looks at beside its operands, set to what makes it do something. `target` is its operand in memory. */
+static void fit_implicit(Maker *m, uint32_t target)
+{
+  uint64_t *gpr = m->c->before.gpr;
+  bool addressed[16] = { false }; /* registers that the operand's address needs as they are */
+  if (x86_decoded_is_memory(&m->d)) {
+    addressed[m->d.base & 15] = addressed[m->d.index & 15] = true;
+  }
+  uint8_t *data = data_at(m, target), *stack = stack_at(m, gpr[X86_RSP]);
+  uint64_t to = label(m);
+  switch (m->d.insn) {
+  case X86_I_JMP_IND:
+  case X86_I_CALL_IND:
+    if (m->d.mod == 3) {
+      gpr[m->d.rm] = to;
+    } else if (data) {
+      memcpy(data, &to, 8);
+    }
+    break;
+  case X86_I_RET:
+    if (stack) {
+      memcpy(stack, &to, 8);
+    }
+    break;
+  case X86_I_POPF:
+    if (stack) {
+      uint64_t flags = (diff_random(m->r) & (X86_F_ARITH | X86_F_DF | X86_F_IF)) | X86_F_FIXED;
+      memcpy(stack, &flags, 8);
+    }
+    break;
+  case X86_I_DIV:
+  case X86_I_IDIV: /* mostly without overflow */
+    if (diff_percent(m->r, 70) && !addressed[X86_RDX]) {
+      gpr[X86_RDX] = m->d.insn == X86_I_DIV || !(gpr[X86_RAX] >> (8 << m->d.op_size >> 1) & 1) ? 0 : ~0ull;
+    }
+    break;
+  case X86_I_CMPXCHG:
+    if (diff_percent(m->r, 40) && data && m->d.mod != 3 && !addressed[X86_RAX]) {
+      memcpy(&gpr[X86_RAX], data, 8);
+    }
+    break;
+  case X86_I_CMPXCHG8B:
+    if (diff_percent(m->r, 50) && data && !addressed[X86_RAX] && !addressed[X86_RDX]) {
+      uint64_t low, high;
+      memcpy(&low, data, 8);
+      memcpy(&high, data + 8, 8);
+      gpr[X86_RAX] = m->d.rex_w ? low : (uint32_t)low;
+      gpr[X86_RDX] = m->d.rex_w ? high : low >> 32;
+    }
+    break;
+  default:
+    break;
+  }
+}
+
+/* Registers that name memory without modrm. */
+static void fit_implicit_addresses(Maker *m)
+{
+  uint64_t *gpr = m->c->before.gpr;
+  switch (m->d.insn) {
+  case X86_I_XLAT:
+    gpr[X86_RBX] = pick_target(m);
+    break;
+  case X86_I_LEAVE:
+  case X86_I_ENTER:
+    gpr[X86_RBP] = DIFF_STACK + DIFF_STACK_BYTES / 2 + 8 * diff_below(m->r, 16);
+    break;
+  default:
+    if (is_string((X86Insn)m->d.insn) ||
+        (m->form->kind == DIFF_VECTOR && m->form->vector->flags & VEC_CUSTOM && m->form->map == X86_MAP_0F)) {
+      gpr[X86_RSI] = pick_target(m);
+      gpr[X86_RDI] = pick_target(m);
+      if (is_string((X86Insn)m->d.insn) && m->d.rep) {
+        gpr[X86_RCX] = diff_below(m->r, 40);
+      }
+      if (diff_percent(m->r, 25)) { /* equal or overlapping operands */
+        gpr[X86_RSI] = gpr[X86_RDI] + diff_below(m->r, 3) * 8;
+      }
+      if (m->d.seg_override == X86_GS) {
+        gpr[X86_RSI] -= DIFF_DATA;
+      }
+    }
+    break;
+  }
+}
+
+static bool has_operand(const X86Decoded *d, X86OperandClass class)
+{
+  for (unsigned i = 0; i < 3; i++) {
+    if (x86_operand_class((X86Operand)d->row.operands[i]) == class) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Immediates that are addresses. */
+static void fit_immediates(Maker *m)
+{
+  X86Decoded *d = &m->d;
+  if (has_operand(d, X86_OPC_J)) {
+    unsigned bytes = x86_operand_width(d, X86_OPD_Jb) == 0 && d->row.operands[0] == X86_OPD_Jb ? 1
+                     : d->op_size == 1                                                         ? 2
+                                                                                               : 4;
+    patch(m, d->length - bytes, diff_below(m->r, LABEL_OFFSET), bytes);
+  } else if (has_operand(d, X86_OPC_O)) {
+    unsigned bytes = 1u << d->addr_size;
+    uint64_t target = pick_target(m);
+    patch(m, d->length - bytes, d->seg == X86_GS ? target - DIFF_DATA : target, bytes);
+  }
+}
+
+/* BT and kin with a register reach beyond their operand. */
+static void fit_bit_offset(Maker *m)
+{
+  X86Decoded *d = &m->d;
+  if (d->insn >= X86_I_BT && d->insn <= X86_I_BTC && d->mod != 3 && has_operand(d, X86_OPC_G) && d->reg != d->base &&
+      d->reg != d->index) {
+    m->c->before.gpr[d->reg] = (uint64_t)(int64_t)(int16_t)diff_random(m->r) & (diff_percent(m->r, 50) ? 0xff : ~0ull);
+  }
+}
+
+/* FXRSTOR and LDMXCSR: mostly an MXCSR without reserved bits. */
+static void fit_state_operand(Maker *m, uint32_t target)
+{
+  unsigned at = m->form->modrm_reg == 1 ? 24 : 0;
+  uint8_t *data = data_at(m, target + at);
+  if (data && diff_percent(m->r, 85)) {
+    uint32_t mxcsr = (diff_random(m->r) & 0xffff) | (diff_percent(m->r, 70) ? 0x1f80 : 0);
+    memcpy(data, &mxcsr, 4);
+  }
+}
+
+/* ---- what may stand in a sequence ---------------------------------------------------------------------------------------- */
+
+static bool may_follow(const DiffForm *f)
+{
+  bool stores_pointers =
+      f->memory && (f->kind == DIFF_X87 ? (f->opcode == 0xd9 || f->opcode == 0xdd) && f->modrm_reg == 6
+                                        : f->kind == DIFF_FPU_STATE && f->modrm_reg == 0);
+  if (stores_pointers) { /* FIP, FDP, FOP: see compare.c */
+    return false;
+  }
+  if (f->kind != DIFF_INTEGER) {
+    return f->kind != DIFF_VECTOR || !(f->vector->flags & VEC_CUSTOM) || f->map != X86_MAP_0F;
+  }
+  if (f->row->attr & X86_ROW_RING0) {
+    return false;
+  }
+  switch (f->row->insn) {
+  case X86_I_JMP:
+  case X86_I_CALL:
+  case X86_I_RET:
+  case X86_I_JCC:
+  case X86_I_JMP_IND:
+  case X86_I_CALL_IND:
+  case X86_I_LOOP:
+  case X86_I_LOOPE:
+  case X86_I_LOOPNE:
+  case X86_I_JCXZ:
+  case X86_I_PUSH:
+  case X86_I_POP:
+  case X86_I_PUSHA:
+  case X86_I_POPA:
+  case X86_I_PUSHF:
+  case X86_I_POPF:
+  case X86_I_ENTER:
+  case X86_I_LEAVE:
+  case X86_I_PUSH_SEG:
+  case X86_I_XLAT:
+  case X86_I_INT3:
+  case X86_I_INTO:
+  case X86_I_BOUND:
+  case X86_I_INS:
+  case X86_I_OUTS:
+  case X86_I_IN:
+  case X86_I_OUT:
+  case X86_I_CLI:
+  case X86_I_STI:
+    return false;
+  case X86_I_ROL:
+  case X86_I_ROR:
+  case X86_I_RCL:
+  case X86_I_RCR: /* see compare.c */
+    return f->opcode != 0xc0 && f->opcode != 0xc1;
+  case X86_I_BT:
+  case X86_I_BTS:
+  case X86_I_BTR:
+  case X86_I_BTC: /* with a register they reach anywhere */
+    return f->modrm_reg >= 0;
+  default:
+    return !is_string((X86Insn)f->row->insn);
+  }
+}
+
+/* ---- the case --------------------------------------------------------------------------------------------------------------- */
+
+static bool uses_stack(const X86Decoded *d)
+{
+  return d->insn == X86_I_PUSH || d->insn == X86_I_POP || d->insn == X86_I_CALL_IND;
+}
+
+static bool make_insn(Maker *m)
+{
+  DiffCase *c = m->c;
+  unsigned code_size = c->is64 ? 3 : 2;
+  put_legacy_prefixes(m);
+  put_opcode(m);
+  put_modrm(m);
+  for (unsigned i = m->n; i < m->n + 16; i++) {
+    m->bytes[i] = (uint8_t)diff_random(m->r);
+  }
+  if (x86_decode(&m->d, m->bytes, 16, code_size, true) != X86_DECODE_OK) {
+    return false;
+  }
+  m->n = m->d.length;
+  bool memory = x86_decoded_is_memory(&m->d);
+  if (m->sequence && (memory ? m->d.base != X86_NO_REG || m->d.index != X86_NO_REG : has_operand(&m->d, X86_OPC_O))) {
+    return false;
+  }
+  fit_implicit_addresses(m);
+  uint32_t target = pick_target(m);
+  if (memory && uses_stack(&m->d) && (m->d.base == X86_RSP || m->d.index == X86_RSP)) {
+    return false; /* the stack stays in its pages */
+  }
+  if (memory && !aim(m, target)) {
+    return false;
+  }
+  fit_bit_offset(m);
+  fit_immediates(m);
+  if (!m->sequence) {
+    fit_implicit(m, memory ? target : 0);
+  }
+  if (m->form->kind == DIFF_FPU_STATE && memory) {
+    fit_state_operand(m, target);
+  }
+  return true;
+}
+
+static const DiffForm *pick_follower(DiffRandom *r, const GArray *forms, const DiffForm *first)
+{
+  for (;;) {
+    const DiffForm *f = &g_array_index(forms, DiffForm, diff_below(r, forms->len));
+    /* Half of them of the same kind, as runs of vector or x87 code are. */
+    if (may_follow(f) && (f->kind == first->kind || diff_percent(r, 30))) {
+      return f;
+    }
+  }
+}
+
+bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, bool is64, unsigned n_insns,
+                   uint32_t code_address)
+{
+  memset(c, 0, sizeof *c);
+  c->is64 = is64;
+  c->code_address = code_address;
+  diff_random_state(r, &c->before);
+  c->before.gpr[X86_RSP] =
+      DIFF_STACK + DIFF_STACK_BYTES / 2 + (diff_percent(r, 70) ? 8 * diff_below(r, 8) : diff_below(r, 64));
+  if (n_insns > 1 && !may_follow(form)) {
+    n_insns = 1;
+  }
+  for (unsigned i = 0; i < n_insns; i++) {
+    Maker m = { .c = c,
+                .r = r,
+                .form = i ? pick_follower(r, forms, form) : form,
+                .sequence = n_insns > 1,
+                .bytes = c->code + c->code_length };
+    if (!(is64 ? m.form->in64 : m.form->in32)) {
+      if (i) {
+        continue;
+      }
+      return false;
+    }
+    if (!make_insn(&m)) {
+      if (i) {
+        continue;
+      }
+      return false;
+    }
+    c->code_length += m.n;
+  }
+  memset(c->code + c->code_length, 0xcc, 16);
+  c->code_length += 16;
+  if (!is64) {
+    for (unsigned i = 0; i < 16; i++) {
+      c->before.gpr[i] = i < 8 ? (uint32_t)c->before.gpr[i] : 0;
+    }
+  }
+  return true;
+}
