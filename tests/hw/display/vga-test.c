@@ -76,6 +76,7 @@ Rig *rig_new(uint64_t vram_bytes)
 void rig_free(Rig *rig)
 {
   vm_free(rig->vm);
+  pci_bus_free(rig->bus);
   g_free(rig->pixels);
   g_free(rig);
 }
