@@ -4,6 +4,7 @@
  */
 #ifndef VM_UNSAFE_CALLS_H
 #define VM_UNSAFE_CALLS_H
+#ifndef __ASSEMBLER__ /* assembly is compiled with the same arguments */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,4 +14,5 @@
 
 #pragma GCC poison strcpy strcat sprintf vsprintf gets strtok mktemp tmpnam
 
+#endif
 #endif
