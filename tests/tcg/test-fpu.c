@@ -275,6 +275,31 @@ static void test_simd_exception(Fixture *f, gconstpointer data)
   g_assert_cmpuint(RUN(f, "\x0f\xae\x13\xf3\x0f\x5e\xc1"), ==, X86_EXC_XM);
 }
 
+/* XSAVE [EBX] of x87 and SSE; new contents; XRSTOR [EBX]. What XSTATE_BV does not name is initialised. */
+static void test_xsave(Fixture *f, gconstpointer data)
+{
+  X86Cpu *x86 = &f->cpu->x86;
+  x86->cr4 |= X86_CR4_OSXSAVE;
+  x86->xcr0 = 3;
+  x86->gpr[X86_RAX] = 3;
+  x86->gpr[X86_RDX] = 0;
+  x86->fpu.fcw = 0x27f;
+  memset(x86->fpu.xmm[3], 0x77, 16);
+  g_assert_cmpuint(RUN(f, "\xd9\xeb\x0f\xae\x23"), ==, X86_EXC_BP); /* FLDPI; XSAVE */
+  g_assert_cmphex(vm_memory_load(f->memory, VM_VIEW_NORMAL, DATA + 512, 8), ==, 3);
+  g_assert_cmpuint(RUN(f, "\xdb\xe3\x0f\x57\xdb\x0f\xae\x2b"), ==, X86_EXC_BP); /* FNINIT; XORPS XMM3, XMM3; XRSTOR */
+  g_assert_cmphex(x86->fpu.fcw, ==, 0x27f);
+  g_assert_cmphex(x86->fpu.ftw, ==, 0x80);
+  g_assert_cmphex(x86->fpu.xmm[3][15], ==, 0x77);
+  vm_memory_store(f->memory, VM_VIEW_NORMAL, DATA + 512, 2, 8);
+  g_assert_cmpuint(RUN(f, "\x0f\xae\x2b"), ==, X86_EXC_BP);
+  g_assert_cmphex(x86->fpu.fcw, ==, X87_CW_DEFAULT);
+  g_assert_cmphex(x86->fpu.ftw, ==, 0);
+  g_assert_cmphex(x86->fpu.xmm[3][15], ==, 0x77);
+  vm_memory_store(f->memory, VM_VIEW_NORMAL, DATA + 512, 4, 8); /* a component that XCR0 has not */
+  g_assert_cmpuint(RUN(f, "\x0f\xae\x2b"), ==, X86_EXC_GP);
+}
+
 /* The host's own control state is what it was, whatever the guest's is. */
 static void test_host_state(Fixture *f, gconstpointer data)
 {
@@ -301,6 +326,7 @@ int main(int argc, char **argv)
     { "environment-protected-16", test_environment_protected16 },
     { "environment-real", test_environment_real },
     { "simd-exception", test_simd_exception },
+    { "xsave", test_xsave },
     { "host-state", test_host_state },
   };
   g_test_init(&argc, &argv, NULL);

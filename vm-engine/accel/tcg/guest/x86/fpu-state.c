@@ -388,8 +388,7 @@ static bool xsave_write(TcgCpu *cpu, uint64_t linear, const void *data, unsigned
   return x86_write(cpu, linear, data, size, x86_mmu(cpu));
 }
 
-/* The parts may straddle pages, so a probe of the last byte goes first: a fault then leaves only what a restart writes
- * again anyway. */
+/* A fault in a later part leaves earlier ones written; the restart writes them again. XSTATE_BV goes last. */
 uint64_t helper_xsave(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
 {
   uint64_t rfbm = b & cpu->x86.xcr0, xstate_bv;
@@ -445,8 +444,11 @@ uint64_t helper_xrstor(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     x86_raise_error(cpu, X86_EXC_GP, 0);
     return 0;
   }
-  if (!x86_read(cpu, c, &image, 512, x86_mmu(cpu)) || !x86_read(cpu, c + XSAVE_HEADER, &header, 64, x86_mmu(cpu)) ||
-      !x86_read(cpu, c + XSAVE_AVX_OFFSET, high, rfbm & header.xstate_bv & XSAVE_AVX ? sizeof high : 1, x86_mmu(cpu))) {
+  if (!x86_read(cpu, c, &image, 512, x86_mmu(cpu)) || !x86_read(cpu, c + XSAVE_HEADER, &header, 64, x86_mmu(cpu))) {
+    return 0;
+  }
+  bool has_avx = rfbm & header.xstate_bv & XSAVE_AVX;
+  if (has_avx && !x86_read(cpu, c + XSAVE_AVX_OFFSET, high, x86_xmm_bytes(cpu), x86_mmu(cpu))) {
     return 0;
   }
   bool mxcsr_wanted = rfbm & (XSAVE_SSE | XSAVE_AVX);
@@ -467,7 +469,7 @@ uint64_t helper_xrstor(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
     xrstor_part(cpu->x86.fpu.xmm, image.xmm, x86_xmm_bytes(cpu), header.xstate_bv & XSAVE_SSE);
   }
   if (rfbm & XSAVE_AVX) {
-    xrstor_part(cpu->x86.fpu.ymm_high, high, x86_xmm_bytes(cpu), header.xstate_bv & XSAVE_AVX);
+    xrstor_part(cpu->x86.fpu.ymm_high, high, x86_xmm_bytes(cpu), has_avx);
   }
   if (mxcsr_wanted) {
     x86_mxcsr_write(cpu, image.mxcsr);

@@ -63,11 +63,8 @@ static inline void x87_clear_c1(TcgCpu *cpu)
 
 /* ---- pending exceptions ----------------------------------------------------------------------------------------------- */
 
-bool x87_check_pending(TcgCpu *cpu)
+static bool x87_report_pending(TcgCpu *cpu)
 {
-  if (G_LIKELY(!(cpu->x86.fpu.fsw & X87_ES))) {
-    return true;
-  }
   VmCpu *vcpu = cpu->vcpu;
   if ((cpu->x86.cr0 & X86_CR0_NE) || !vcpu || !vcpu->fpu_error) {
     x86_raise(cpu, X86_EXC_MF);
@@ -80,12 +77,19 @@ bool x87_check_pending(TcgCpu *cpu)
   return false;
 }
 
-bool x87_begin(TcgCpu *cpu, uint64_t word, uint64_t linear)
+bool x87_check_pending(TcgCpu *cpu)
 {
-  if (!x87_check_pending(cpu)) {
+  return G_LIKELY(!(cpu->x86.fpu.fsw & X87_ES)) || x87_report_pending(cpu);
+}
+
+/* What waiting instructions begin with: false with #MF pending (or the instruction put off). Then FIP, FDP and FOP by the
+ * instruction. `linear` is of its memory operand. */
+static inline bool x87_begin(TcgCpu *cpu, uint64_t word, uint64_t linear)
+{
+  X86Fpu *fpu = &cpu->x86.fpu;
+  if (G_UNLIKELY(fpu->fsw & X87_ES) && !x87_report_pending(cpu)) {
     return false;
   }
-  X86Fpu *fpu = &cpu->x86.fpu;
   bool long_mode = cpu->hflags & TCG_HF_CS64;
   fpu->fop = word & X87_WORD_FOP;
   fpu->fip = long_mode ? cpu->x86.rip : (uint32_t)cpu->x86.rip | (uint64_t)cpu->x86.seg[X86_CS].selector << 32;
@@ -94,7 +98,7 @@ bool x87_begin(TcgCpu *cpu, uint64_t word, uint64_t linear)
     if (!long_mode) {
       fpu->fdp = (uint32_t)(linear - cpu->x86.seg[seg].base) | (uint64_t)cpu->x86.seg[seg].selector << 32;
     } else {
-      fpu->fdp = linear - (seg >= X86_FS ? cpu->x86.seg[seg].base : 0);
+      fpu->fdp = seg < X86_FS ? linear : linear - cpu->x86.seg[seg].base;
     }
   }
   return true;
@@ -300,20 +304,12 @@ uint64_t helper_x87_fst_st(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
                    : [value] "+m"(value), "=a"(status)                                                                 \
                    : [x] "m"(*x87_value(cpu, 0)))
 
-/* Runs the store that opcode and modrm.reg name; `*value` is its image in memory. */
-static uint16_t x87_store_value(TcgCpu *cpu, uint64_t word, uint64_t *out)
+/* Runs the integer store that opcode and modrm.reg name; `*out` is its image in memory. */
+static uint16_t x87_store_integer(TcgCpu *cpu, uint64_t word, uint64_t *out)
 {
   uint64_t value = 0;
   uint16_t status;
   switch (x87_word_opcode(word) << 8 | x87_word_reg(word)) {
-  case 0xd902:
-  case 0xd903:
-    X87_STORE("fstps");
-    break;
-  case 0xdd02:
-  case 0xdd03:
-    X87_STORE("fstpl");
-    break;
   case 0xdb02:
   case 0xdb03:
     X87_STORE("fistpl");
@@ -339,29 +335,41 @@ static uint16_t x87_store_value(TcgCpu *cpu, uint64_t word, uint64_t *out)
   return status;
 }
 
-/* The translated code has probed that the write will succeed and stores what this returns. Where the instruction stores
- * nothing (an unmasked exception), that is what is there already. */
-uint64_t helper_x87_fst_m(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)
+/* Runs the store exactly. Where it stores nothing (an unmasked exception), the value is what is there already. */
+static uint64_t x87_store_exact(TcgCpu *cpu, uint64_t word, uint64_t linear)
 {
-  if (!x87_begin(cpu, a, c)) {
-    return 0;
-  }
   uint64_t memory[2] = { 0, 0 };
-  if (x87_full(cpu, 0) && x87_may_try(cpu)) {
-    x87_host_begin(cpu);
-    uint16_t status = x87_store_value(cpu, a, &memory[0]);
-    if (x87_host_end(cpu, status, X87_C1)) {
-      if (x87_word_reg(a) != 2) {
-        x87_pop(cpu);
-      }
-      return memory[0];
-    }
-  }
-  if (x86_read(cpu, c, memory, MIN((unsigned)(a >> X87_WORD_BYTES_SHIFT & 31), 8u), x86_mmu(cpu))) {
-    x87_run_exact(cpu, a, memory);
+  if (x86_read(cpu, linear, memory, MIN((unsigned)(word >> X87_WORD_BYTES_SHIFT & 31), 8u), x86_mmu(cpu))) {
+    x87_run_exact(cpu, word, memory);
   }
   return memory[0];
 }
+
+/* The translated code has probed that the write will succeed, and stores what these return. `run` puts the image of ST(0)
+ * in memory into `value` and yields the status. */
+#define X87_STORE_HELPER(name, run)                                                                                    \
+  uint64_t helper_x87_##name(TcgCpu *cpu, uint64_t a, uint64_t b, uint64_t c)                                          \
+  {                                                                                                                    \
+    uint64_t value = 0;                                                                                                \
+    uint16_t status;                                                                                                   \
+    if (!x87_begin(cpu, a, c)) {                                                                                       \
+      return 0;                                                                                                        \
+    }                                                                                                                  \
+    if (x87_full(cpu, 0) && x87_may_try(cpu)) {                                                                        \
+      x87_host_begin(cpu);                                                                                             \
+      run;                                                                                                             \
+      if (x87_host_end(cpu, status, X87_C1)) {                                                                         \
+        if (x87_word_reg(a) != 2) {                                                                                    \
+          x87_pop(cpu);                                                                                                \
+        }                                                                                                              \
+        return value;                                                                                                  \
+      }                                                                                                                \
+    }                                                                                                                  \
+    return x87_store_exact(cpu, a, c);                                                                                 \
+  }
+X87_STORE_HELPER(fst_m32, X87_STORE("fstps"))
+X87_STORE_HELPER(fst_m64, X87_STORE("fstpl"))
+X87_STORE_HELPER(fist_m, status = x87_store_integer(cpu, a, &value))
 
 /* ---- arithmetic and comparisons -------------------------------------------------------------------------------------------------- */
 

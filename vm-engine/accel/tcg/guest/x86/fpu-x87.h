@@ -93,10 +93,8 @@ void x87_init(TcgCpu *cpu);
 /* The full tag word, two bits a register. */
 uint16_t x87_get_tag_word(const TcgCpu *cpu);
 
-/* What waiting instructions begin with: false with #MF pending (or the instruction put off, see VmCpu.fpu_error). */
+/* False with #MF pending (or the instruction put off, see VmCpu.fpu_error): waiting instructions begin with it. */
 bool x87_check_pending(TcgCpu *cpu);
-/* The same, then FIP, FDP and FOP by the instruction. `linear` is of its memory operand. */
-bool x87_begin(TcgCpu *cpu, uint64_t word, uint64_t linear);
 
 /* Runs any register-form or arithmetic memory-form instruction with the whole guest state on the host's x87, unmasked
  * exceptions, stack faults and all. `memory` is the operand in memory (at least 16 bytes), read or written. EFLAGS come
