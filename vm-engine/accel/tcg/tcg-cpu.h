@@ -65,12 +65,16 @@ static inline uint64_t tcg_tlb_invalid_tag(uint32_t i)
 #define TCG_JUMP_CACHE_BITS 12
 #define TCG_JUMP_CACHE_SIZE (1u << TCG_JUMP_CACHE_BITS)
 typedef struct TcgJumpEntry {
-  uint64_t pc;      /* guest-virtual (linear) PC: CS base + rip */
-  const void *code; /* entry point of a block translated for the CPU's hflags in `hflags`; NULL while empty */
+  uint64_t pc;      /* rip; outside of 64-bit mode with the CS base in the upper half */
+  const void *code; /* entry point of a block translated for `hflags` */
   uint32_t hflags;
-  uint32_t pad;
+  uint32_t generation; /* TcgCpu.jump_generation when it was filled; 0: empty */
   TcgBlock *block;
 } TcgJumpEntry;
+static inline uint32_t tcg_jump_index(uint64_t pc)
+{
+  return ((uint32_t)pc * 0x9e3779b1u) >> (32 - TCG_JUMP_CACHE_BITS);
+}
 
 /* hflags: everything besides the PC that translated code depends on. Kept current by x86_update_hflags(), which
  * whoever changes CR0, CR4, EFER, RFLAGS.VM/TF/AC, a segment, CPL, MXCSR masks or the FPU mode calls. */
@@ -118,13 +122,17 @@ typedef struct TcgCpu {
 
   uint16_t flags;        /* see above */
   uint8_t exc_pending;   /* an exception waits for delivery: translated code leaves the block */
+  uint8_t exit_block;    /* a helper asks to leave for the main loop after this instruction (rip is then the next one);
+                            translated code looks at both bytes at once */
   uint8_t exc_vector;
   uint8_t exc_has_error;
   uint8_t exc_is_trap;   /* deliver with rip already advanced (software INT, #DB traps) */
   uint8_t exc_software;  /* 1: INT n / INT3 / INTO (gate DPL is checked), 2: INT1 */
-  uint8_t exit_block;    /* a helper asks to leave for the main loop after this instruction (rip is then the next one) */
+  /* hflags and jump_generation are compared as one with a TcgJumpEntry's. The generation is 0 while somebody wants the
+   * CPU out of translated code (any thread may clear it); else it counts the flushes of the jump cache. */
+  uint32_t hflags __attribute__((aligned(8)));
+  _Atomic uint32_t jump_generation;
   uint32_t exc_error;
-  uint32_t hflags;
   uint64_t exc_cr2;
   uint64_t exc_dr6;
   uint64_t exc_next_rip; /* return address for traps and software interrupts */
@@ -139,7 +147,11 @@ typedef struct TcgCpu {
   uint32_t guest_mxcsr_masked; /* x86.fpu.mxcsr with all exceptions masked: what translated code runs with */
 
   uint64_t spill[64];        /* the back end's frame */
-  uint64_t link_site;        /* host address of the exit that was taken, for chaining; 0 after indirect exits */
+  uint64_t saved[6];         /* scratch registers across a slow path */
+  uint64_t slow_address, slow_value; /* a slow path's arguments and result */
+  uint32_t slow_memop;
+  uint32_t slow_state;
+  uint64_t link_site;        /* the exit that was taken, for chaining: block number * 2 + slot + 2; 0: none to chain */
 
   VmCpu *vcpu;
   Tcg *tcg;
@@ -147,6 +159,8 @@ typedef struct TcgCpu {
   uint64_t a20_mask;         /* ~0, or ~(1 << 20) */
   TcgBlock *running;         /* the block entered last: to find out about self-modification */
   int64_t insn_budget;       /* tests only: instructions to run before leaving, or INT64_MAX */
+  uint8_t single_next;       /* the next instruction runs as a block of its own: see ir/opt-live.c, rule 2 */
+  struct TcgExec *exec;      /* the execution loop's own */
   struct { uint64_t start, end, ram_offset; struct VmRam *ram; } ram_range; /* guest/x86's own: the RAM last looked up */
   uint8_t watch_hit;         /* guest/x86's own: DR6 bits of data breakpoints that the current instruction met */
   uint8_t event_ext;         /* guest/x86's own: an external event is being delivered (EXT in error codes) */

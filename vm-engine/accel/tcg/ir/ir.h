@@ -18,7 +18,8 @@
 #include <stdint.h>
 #include <glib.h>
 
-typedef struct TcgCpu TcgCpu;
+#include "vm-engine/accel/tcg/tcg-cpu.h"
+
 
 typedef enum IrOpcode {
 #define OP(name, ...) IR_##name,
@@ -50,6 +51,7 @@ enum {
   IR_MEM_ALIGNED = 1 << 4, /* #GP(0) unless naturally aligned (MOVAPS and the like) */
   IR_MEM_SYSTEM = 1 << 5,  /* an access at supervisor level whatever the CPL (rare; helpers do most) */
   IR_MEM_STACK = 1 << 6,   /* through SS: what is wrong with the address itself is #SS, not #GP */
+  IR_MEM_PROBED = 1 << 7,  /* set by the optimiser: the instruction probed this address, so that the op cannot fault */
 };
 
 /* A host vector or MMX instruction that stands for the guest's own: [prefix] [REX] 0F [38|3A] opcode modrm [imm8].
@@ -81,7 +83,7 @@ typedef struct IrInsn {
   uint8_t width;  /* IrWidth */
   uint8_t aux;    /* condition, memop, scale, instruction length */
   uint8_t pad;
-  uint16_t flags_live; /* by the liveness pass: which flags that this op defines are used later */
+  uint16_t flags_live; /* by the liveness pass: which arithmetic flags are used after this op, whoever defined them */
   IrRef d, a, b, c;
   int64_t imm;
 } IrInsn;
@@ -94,14 +96,20 @@ struct IrBlock {
   GArray *insns;   /* IrInsn */
   GArray *consts;  /* int64_t */
   GArray *natives; /* IrNative */
-  unsigned n_temps;
+  const IrGuestReg *guest_regs; /* the front end's list: what ir_reg(n) names */
+  unsigned n_guest_regs;
+  unsigned n_temps; /* refs IR_TEMP_BASE … IR_TEMP_BASE + n_temps - 1 */
   unsigned n_guest_insns;
   uint64_t pc;     /* linear address of the first instruction */
   uint64_t rip;    /* the same less the CS base */
   uint32_t hflags;
   uint32_t guest_bytes; /* how many the block covers, from pc on; at most two pages are touched */
+  uint16_t flags_in;    /* by the liveness pass: which flags the block needs of its predecessor */
+  bool poison;          /* for tests: the interpreter fills the unspecified bits of 8- and 16-bit results with rubbish */
+  GArray *scratch[4];   /* the passes' own, kept for their memory */
 };
 
+/* For the x86 guest; another guest's front end sets guest_regs. */
 IrBlock *ir_block_new(void);
 void ir_block_free(IrBlock *block);
 void ir_block_clear(IrBlock *block); /* for reuse: keeps the arrays' memory */
@@ -132,6 +140,30 @@ void ir_exit_cc(IrBlock *b, unsigned cc, uint64_t rip);
 void ir_exit_nz(IrBlock *b, IrWidth w, IrRef x, uint64_t rip);
 void ir_exit_indirect(IrBlock *b, IrRef rip);
 void ir_exit_loop(IrBlock *b, IrRef rip); /* IR_NONE: rip was stored by a helper */
+
+/* ---- the op table --------------------------------------------------------------------------------------------------------- */
+
+typedef enum IrOperandKind { IR_OPERAND_N, IR_OPERAND_O, IR_OPERAND_O2, IR_OPERAND_R, IR_OPERAND_RN } IrOperandKind;
+typedef struct IrOpInfo {
+  const char *text;
+  uint8_t d, a, b, c; /* IrOperandKind */
+  uint16_t flags_def, flags_use;
+  uint8_t props;
+} IrOpInfo;
+extern const IrOpInfo ir_ops[IR_N_OPS];
+
+static inline const IrInsn *ir_get(const IrBlock *b, unsigned i) { return &g_array_index(b->insns, IrInsn, i); }
+static inline IrInsn *ir_at(IrBlock *b, unsigned i) { return &g_array_index(b->insns, IrInsn, i); }
+static inline unsigned ir_count(const IrBlock *b) { return b->insns->len; }
+static inline unsigned ir_width_bits(unsigned w) { return 8u << w; }
+
+/* What an op does to the flags where it stands, finer than its row: constant shift counts, a helper's or a native
+ * instruction's effects, and an op's faulting and leaving count (all flags are used then). Flags outside `def` pass
+ * through. `live_after`: which flags are used later (an op that may leave a flag alone uses it only if so). */
+typedef struct IrFlagEffect { uint16_t def, use; } IrFlagEffect;
+IrFlagEffect ir_flag_effect(const IrBlock *b, const IrInsn *insn, uint16_t live_after);
+/* The flags that an x86 condition code looks at. */
+uint16_t ir_cc_flags(unsigned cc);
 
 /* ---- helpers: C functions that translated code calls --------------------------------------------------------------------- */
 

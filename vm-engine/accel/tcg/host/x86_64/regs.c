@@ -1,0 +1,231 @@
+/*
+ * Which host register holds what.
+ *
+ * Temps are assigned once and live within one block, so allocation is one forward walk: a result gets a free register;
+ * where there is none, the temp whose last use is furthest goes to memory, once.
+ */
+#include "vm-engine/accel/tcg/host/x86_64/backend.h"
+
+/* Guest registers in the IR's order. Those that C leaves alone (rbx, r12–r15) are for the ones that matter most across
+ * calls; the rest of the guest's registers are memory operands. */
+const uint8_t host_pinned[] = { R8, R9, R10, RBX, R12, R13, R14, R15, R11 };
+const unsigned host_n_pinned = G_N_ELEMENTS(host_pinned);
+
+static const uint8_t temp_registers[] = { RSI, RDI, RDX };
+
+unsigned be_pinned(unsigned guest_register)
+{
+  return guest_register < host_n_pinned ? host_pinned[guest_register] : NO_REG;
+}
+
+static Temp *temp_of(Backend *be, IrRef ref)
+{
+  return &be->temps[ref - IR_TEMP_BASE];
+}
+
+static void note_use(Backend *be, IrRef ref, unsigned index)
+{
+  if (ir_is_temp(ref))
+    temp_of(be, ref)->last_use = (uint16_t)index;
+}
+
+void be_alloc_start(Backend *be)
+{
+  g_array_set_size(be->temps_array, be->ir->n_temps + 1);
+  be->temps = (Temp *)(void *)be->temps_array->data;
+  for (unsigned i = 0; i < be->ir->n_temps; i++)
+    be->temps[i] = (Temp){ 0, NO_REG, NO_SLOT, NO_SLOT };
+  memset(&be->alloc, 0, sizeof be->alloc);
+  for (unsigned i = 0; i < ir_count(be->ir); i++) {
+    const IrInsn *insn = ir_get(be->ir, i);
+    note_use(be, insn->d, i);
+    note_use(be, insn->a, i);
+    note_use(be, insn->b, i);
+    note_use(be, insn->c, i);
+  }
+}
+
+bool be_is_last_use(const Backend *be, IrRef ref)
+{
+  return ir_is_temp(ref) && be->temps[ref - IR_TEMP_BASE].last_use == be->index;
+}
+
+static Loc temp_loc(Backend *be, Temp *t)
+{
+  if (t->host != NO_REG) {
+    be->locked |= 1u << t->host;
+    return (Loc){ .kind = LOC_REG, .reg = t->host };
+  }
+  return (Loc){ .kind = LOC_MEM, .offset = CPU(spill) + 8 * (int32_t)t->slot };
+}
+
+Loc be_loc(Backend *be, IrRef ref)
+{
+  if (ref == IR_NONE)
+    return (Loc){ .kind = LOC_NONE };
+  if (ir_is_const(ref))
+    return (Loc){ .kind = LOC_IMM, .imm = g_array_index(be->ir->consts, int64_t, ref - IR_CONST_BASE) };
+  if (ir_is_temp(ref))
+    return temp_loc(be, temp_of(be, ref));
+  unsigned r = ir_reg_index(ref), pinned = be_pinned(r);
+  if (pinned != NO_REG)
+    return (Loc){ .kind = LOC_REG, .reg = (uint8_t)pinned };
+  return (Loc){ .kind = LOC_MEM, .offset = (int32_t)be->ir->guest_regs[r].offset };
+}
+
+void be_load(Backend *be, unsigned reg, Loc loc)
+{
+  if (loc.kind == LOC_IMM)
+    emit_mov_ri(&be->e, reg, (uint64_t)loc.imm);
+  else if (loc.kind == LOC_MEM)
+    emit_mov_rm(&be->e, Q, reg, cpu_mem(loc.offset));
+  else if (loc.kind == LOC_REG && loc.reg != reg)
+    emit_mov_rr(&be->e, Q, reg, loc.reg);
+}
+
+unsigned be_reg(Backend *be, IrRef ref, unsigned width, unsigned scratch)
+{
+  Loc loc = be_loc(be, ref);
+  if (loc.kind == LOC_REG)
+    return loc.reg;
+  if (loc.kind == LOC_IMM && width < Q)
+    loc.imm = (uint32_t)loc.imm;
+  be_load(be, scratch, loc);
+  return scratch;
+}
+
+/* ---- spilling ------------------------------------------------------------------------------------------------------- */
+
+static void give_slot(Backend *be, Temp *t)
+{
+  if (t->slot != NO_SLOT)
+    return;
+  if (be->alloc.slots == UINT64_MAX) {
+    be->failed = true;
+    t->slot = 0;
+    return;
+  }
+  t->slot = (uint8_t)__builtin_ctzll(~be->alloc.slots);
+  be->alloc.slots |= 1ull << t->slot;
+  if (!be->in_tail)
+    t->hot_slot = t->slot;
+}
+
+static void spill(Backend *be, unsigned reg)
+{
+  Temp *t = &be->temps[be->alloc.owner[reg] - 1];
+  if (t->slot == NO_SLOT) { /* assigned once: a slot given before holds it already */
+    give_slot(be, t);
+    emit_mov_mr(&be->e, Q, cpu_mem(CPU(spill) + 8 * (int32_t)t->slot), reg);
+  }
+  t->host = NO_REG;
+  be->alloc.owner[reg] = 0;
+}
+
+/* A register that no temp is in; may spill one. */
+static unsigned free_register(Backend *be)
+{
+  unsigned worst = NO_REG;
+  for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
+    unsigned r = temp_registers[i];
+    if ((be->locked >> r & 1) != 0)
+      continue;
+    if (be->alloc.owner[r] == 0)
+      return r;
+    if (worst == NO_REG || be->temps[be->alloc.owner[r] - 1].last_use > be->temps[be->alloc.owner[worst] - 1].last_use)
+      worst = r;
+  }
+  if (worst != NO_REG)
+    spill(be, worst);
+  return worst;
+}
+
+static void release(Backend *be, IrRef ref)
+{
+  if (!be_is_last_use(be, ref))
+    return;
+  Temp *t = temp_of(be, ref);
+  if (t->host != NO_REG && be->alloc.owner[t->host] == ref - IR_TEMP_BASE + 1u) {
+    be->alloc.owner[t->host] = 0;
+    be->locked &= ~(1u << t->host);
+  }
+  if (t->slot != NO_SLOT)
+    be->alloc.slots &= ~(1ull << t->slot);
+}
+
+static void release_inputs(Backend *be)
+{
+  const IrInsn *insn = ir_get(be->ir, be->index);
+  release(be, insn->a);
+  release(be, insn->b);
+  if (ir_ops[insn->op].c != IR_OPERAND_O2)
+    release(be, insn->c);
+}
+
+unsigned be_def(Backend *be, IrRef ref, bool early)
+{
+  if (ir_is_reg(ref)) {
+    unsigned pinned = be_pinned(ir_reg_index(ref));
+    return pinned != NO_REG ? pinned : RAX;
+  }
+  if (!ir_is_temp(ref))
+    return RAX;
+  const IrInsn *insn = ir_get(be->ir, be->index);
+  Temp *t = temp_of(be, ref);
+  unsigned r = NO_REG;
+  if (!early) {
+    /* The first operand's register is the best there is: the move to the result falls away. */
+    unsigned hint = be_is_last_use(be, insn->a) ? temp_of(be, insn->a)->host : NO_REG;
+    release_inputs(be);
+    if (hint != NO_REG && be->alloc.owner[hint] == 0 && (be->locked >> hint & 1) == 0)
+      r = hint;
+  }
+  if (r == NO_REG)
+    r = free_register(be);
+  if (r == NO_REG) { /* all are locked: compute in rax, live in memory */
+    give_slot(be, t);
+    return RAX;
+  }
+  be->alloc.owner[r] = (uint16_t)(ref - IR_TEMP_BASE + 1u);
+  be->locked |= 1u << r;
+  t->host = (uint8_t)r;
+  return r;
+}
+
+void be_def_done(Backend *be, IrRef ref, unsigned reg)
+{
+  if (ref == IR_NONE)
+    return;
+  Loc loc = be_loc(be, ref);
+  if (loc.kind == LOC_MEM)
+    emit_mov_mr(&be->e, Q, cpu_mem(loc.offset), reg);
+  else if (loc.kind == LOC_REG && loc.reg != reg)
+    emit_mov_rr(&be->e, Q, loc.reg, reg);
+}
+
+void be_take(Backend *be, unsigned reg)
+{
+  unsigned owner = be->alloc.owner[reg];
+  if (owner != 0 && be->temps[owner - 1].last_use > be->index)
+    spill(be, reg);
+  be->locked |= 1u << reg;
+}
+
+void be_spill_live(Backend *be)
+{
+  for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
+    unsigned r = temp_registers[i], owner = be->alloc.owner[r];
+    if (owner != 0 && be->temps[owner - 1].last_use > be->index)
+      spill(be, r);
+  }
+}
+
+void be_op_done(Backend *be)
+{
+  const IrInsn *insn = ir_get(be->ir, be->index);
+  release_inputs(be);
+  release(be, insn->d); /* a result that nobody uses */
+  if (ir_ops[insn->op].c == IR_OPERAND_O2)
+    release(be, insn->c);
+  be->locked = 0;
+}
