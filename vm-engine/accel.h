@@ -24,6 +24,7 @@ typedef enum VmCpuExit {
 
 typedef struct VmAccelOps {
   const char *name; /* "kvm", "tcg" */
+  bool has_smm;     /* can it run system-management mode? Boards without tell their firmware so */
   /* `error` says in plain words what the host lacks. The main context and memory exist already; no RAM does. */
   VmAccel *(*create)(Vm *vm, GError **error);
   void (*destroy)(VmAccel *accel);

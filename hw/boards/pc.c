@@ -173,7 +173,9 @@ static void create_bridges(Pc *pc)
   bridge->config[PCI_SUBSYSTEM_VENDOR + 2] = SEABIOS_SUBSYSTEM & 0xff;
   bridge->config[PCI_SUBSYSTEM_VENDOR + 3] = SEABIOS_SUBSYSTEM >> 8;
   pc->piix3 = piix3_create(pc->vm, pc->pci, PIIX_SLOT, pc->host, pc->pic, pc->ioapic);
-  piix4_pm_create(pc->vm, pc->pci, PIIX_SLOT, piix3_isa_irq(pc->piix3, PIIX4_SCI_IRQ));
+  Piix4Pm *pm = piix4_pm_create(pc->vm, pc->pci, PIIX_SLOT, piix3_isa_irq(pc->piix3, PIIX4_SCI_IRQ));
+  const VmAccelOps *accel = vm_get_accel_ops(pc->vm);
+  piix4_pm_set_smm(pm, accel != NULL && accel->has_smm);
 }
 
 static void create_timers(Pc *pc)
