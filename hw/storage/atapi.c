@@ -293,13 +293,15 @@ static void cmd_read_cd(IdeDrive *drive, const uint8_t *packet)
 static uint32_t msf_to_lba(const uint8_t *msf)
 {
   uint32_t frames = (msf[0] * 60u + msf[1]) * 75u + msf[2];
-  return frames >= 150 ? frames - 150 : UINT32_MAX; /* in front of the disc: out of range */
+  return frames >= 150 ? frames - 150 : UINT32_MAX; /* in front of the disc */
 }
 
 static void cmd_read_cd_msf(IdeDrive *drive, const uint8_t *packet)
 {
   uint32_t first = msf_to_lba(packet + 3), end = msf_to_lba(packet + 6);
-  if (end < first)
+  if (first == UINT32_MAX)
+    check_condition(drive, SENSE_ILLEGAL_REQUEST, CODE_LBA_RANGE);
+  else if (end < first)
     invalid_field(drive);
   else
     read_cd(drive, packet, first, end - first);

@@ -206,7 +206,8 @@ size_t i8237_transfer(I8237 *dma, unsigned channel, const uint8_t *from_device, 
   size_t left = size / width;
   size_t done = 0; /* units */
   *terminal_count = false;
-  if (kind == I8237_NONE)
+  if (kind == I8237_NONE || (kind == I8237_TO_MEMORY && from_device == NULL) ||
+      (kind == I8237_FROM_MEMORY && to_device == NULL))
     return 0;
   while (left > 0 && !*terminal_count) {
     bool down = ch->mode & MODE_DECREMENT;

@@ -38,9 +38,9 @@ typedef enum I8237Kind {
 I8237Kind i8237_get_kind(const I8237 *dma, unsigned channel);
 
 /* Moves up to `size` bytes (of a word channel: whole words) between the device and guest memory as the channel's mode
- * says; `from_device` / `to_device` of the matching direction may not be NULL, the other is not looked at (FROM_MEMORY
- * fills `to_device`). Returns the bytes moved, 0 where the channel cannot move now. `terminal_count` tells that the
- * count ran out within this call. Addresses that are no RAM read as ones and swallow writes, as an ISA bus does. */
+ * says: TO_MEMORY takes them from `from_device`, FROM_MEMORY fills `to_device`, and where the buffer of that direction is
+ * NULL nothing moves. Returns the bytes moved, 0 where the channel cannot move now. `terminal_count` tells that the count
+ * ran out within this call. Addresses that are no RAM read as ones and swallow writes, as an ISA bus does. */
 size_t i8237_transfer(I8237 *dma, unsigned channel, const uint8_t *from_device, uint8_t *to_device, size_t size,
                       bool *terminal_count);
 
