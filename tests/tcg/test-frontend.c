@@ -54,7 +54,7 @@ static void tear_down(Fixture *f, gconstpointer backend)
 #define LOAD(f, ...)                                                                                                   \
   do {                                                                                                                 \
     static const uint8_t code_bytes[] = { __VA_ARGS__ };                                                               \
-    memcpy((f)->ram + CODE, code_bytes, sizeof code_bytes);                                                            \
+    g_assert_true(vm_memory_write((f)->memory, CODE, code_bytes, sizeof code_bytes));                                  \
   } while (0)
 
 static uint64_t *gpr(Fixture *f)
