@@ -49,13 +49,15 @@ static bool is_vector(const IrNativeOperand *o)
 /* May the slot itself be the instruction's memory operand? Not where that form differs from the register form. */
 static bool can_use_slot(const IrNative *n)
 {
-  static const uint8_t register_only[] = { 0x10, 0x11, 0x12, 0x13, 0x16, 0x17, 0x50, 0xd6, 0xd7, 0xf7 };
+  static const uint8_t register_only[] = { 0x10, 0x11, 0x12, 0x13, 0x16, 0x17, 0x50, 0xc5, 0xd6, 0xd7, 0xf7 };
   if (n->group || n->rm.kind != IR_NAT_XMM || n->rm.bytes != 16 || n->rm.writes || !n->rm.reads)
     return false;
   for (unsigned i = 0; i < G_N_ELEMENTS(register_only); i++) {
     if (n->map == 1 && n->opcode == register_only[i])
       return false;
   }
+  if (n->map == 3 && n->opcode == 0x21) /* INSERTPS: the immediate chooses an element of a register only */
+    return false;
   return n->rm.offset % 16 == 0;
 }
 
