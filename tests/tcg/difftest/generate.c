@@ -317,14 +317,19 @@ static void fit_immediates(Maker *m)
   }
 }
 
-/* BT and kin with a register reach beyond their operand. */
-static void fit_bit_offset(Maker *m)
+/* BT and kin with a register reach beyond their operand: near is enough. False where that register is part of the
+ * address too, which would lead out of the tester's pages. */
+static bool fit_bit_offset(Maker *m)
 {
   X86Decoded *d = &m->d;
-  if (d->insn >= X86_I_BT && d->insn <= X86_I_BTC && d->mod != 3 && has_operand(d, X86_OPC_G) && d->reg != d->base &&
-      d->reg != d->index) {
-    m->c->before.gpr[d->reg] = (uint64_t)(int64_t)(int16_t)diff_random(m->r) & (diff_percent(m->r, 50) ? 0xff : ~0ull);
+  if (d->insn < X86_I_BT || d->insn > X86_I_BTC || !x86_decoded_is_memory(d) || !has_operand(d, X86_OPC_G)) {
+    return true;
   }
+  if (d->reg == d->base || d->reg == d->index) {
+    return false;
+  }
+  m->c->before.gpr[d->reg] = (uint64_t)(int64_t)(int16_t)diff_random(m->r) & (diff_percent(m->r, 50) ? 0xff : ~0ull);
+  return true;
 }
 
 /* FXRSTOR and LDMXCSR: mostly an MXCSR without reserved bits. */
@@ -433,7 +438,9 @@ static bool make_insn(Maker *m)
   if (memory && !aim(m, target)) {
     return false;
   }
-  fit_bit_offset(m);
+  if (!fit_bit_offset(m)) {
+    return false;
+  }
   fit_immediates(m);
   if (!m->sequence) {
     fit_implicit(m, memory ? target : 0);
