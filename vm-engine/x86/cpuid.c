@@ -161,11 +161,14 @@ static uint32_t tsc_khz(const Query *q)
   return q->features->tsc_khz != 0 ? q->features->tsc_khz : (uint32_t)(VM_TSC_HZ / 1000);
 }
 
-/* TSC = crystal * EBX / EAX. */
+/* TSC = crystal * EBX / EAX. The ratio is in MHz: Linux multiplies the crystal's kHz by EBX in 32 bits. A rate that is
+ * not whole MHz is left for the guest to measure (EBX = 0: not enumerated). */
 static void leaf_tsc(const Query *q, uint32_t *out)
 {
-  out[EAX] = CRYSTAL_HZ / 1000;
-  out[EBX] = tsc_khz(q);
+  if (tsc_khz(q) % 1000 != 0)
+    return;
+  out[EAX] = CRYSTAL_HZ / 1000000;
+  out[EBX] = tsc_khz(q) / 1000;
   out[ECX] = CRYSTAL_HZ;
 }
 
