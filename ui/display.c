@@ -138,7 +138,7 @@ static void use_gl(OrielDisplay *d)
 }
 
 /* GL pays only where a graphics processor draws it; in software cairo is quicker and much smaller. */
-static bool wants_gl(void)
+bool oriel_display_wants_gl(void)
 {
   const char *chosen = g_getenv("ORIEL_RENDERER");
   if (chosen != NULL)
@@ -210,7 +210,7 @@ static void oriel_display_init(OrielDisplay *d)
   atk_object_set_name(accessible, _("Guest's screen"));
   gtk_widget_set_can_focus(GTK_WIDGET(d), TRUE);
   gtk_event_box_set_above_child(GTK_EVENT_BOX(d), TRUE);
-  if (wants_gl())
+  if (oriel_display_wants_gl())
     use_gl(d);
   else
     use_cairo(d);

@@ -26,6 +26,8 @@ void oriel_display_get_picture_size(const OrielDisplay *display, unsigned *width
 bool oriel_display_is_grabbed(const OrielDisplay *display);
 void oriel_display_grab(OrielDisplay *display);
 void oriel_display_ungrab(OrielDisplay *display);
+/* Would a new display draw by OpenGL? (There is a graphics processor, or $ORIEL_RENDERER is "gl".) Needs no display. */
+bool oriel_display_wants_gl(void);
 /* "OpenGL" or "cairo". */
 const char *oriel_display_get_renderer(const OrielDisplay *display);
 
