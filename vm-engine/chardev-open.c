@@ -217,8 +217,9 @@ static const struct {
   const char *name; /* with its colon, if a path follows */
   VmChardevKind kind;
 } kinds[] = {
-  { "none", VM_CHARDEV_NONE },   { "window", VM_CHARDEV_WINDOW }, { "stdio", VM_CHARDEV_STDIO }, { "pty", VM_CHARDEV_PTY },
-  { "file:", VM_CHARDEV_FILE },  { "unix:", VM_CHARDEV_UNIX },    { "host:", VM_CHARDEV_HOST },
+  { "none", VM_CHARDEV_NONE },  { "window", VM_CHARDEV_WINDOW }, { "stdio", VM_CHARDEV_STDIO },
+  { "pty", VM_CHARDEV_PTY },    { "file:", VM_CHARDEV_FILE },    { "unix:", VM_CHARDEV_UNIX },
+  { "host:", VM_CHARDEV_HOST },
 };
 
 /* The kind that `spec` names, and the path after it ("" where the kind takes none). */
@@ -240,7 +241,8 @@ bool vm_chardev_open(VmChardev *chardev, const char *spec, GError **error)
 {
   const char *path;
   if (!parse(spec, &chardev->kind, &path))
-    return fail(error, "\"%s\" is no serial line; it can be stdio, window, pty, none, file:PATH, unix:PATH or host:/dev/…",
+    return fail(error,
+                "\"%s\" is no serial line; it can be stdio, window, pty, none, file:PATH, unix:PATH or host:/dev/…",
                 spec);
   switch (chardev->kind) {
   case VM_CHARDEV_STDIO:

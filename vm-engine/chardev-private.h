@@ -28,7 +28,7 @@ struct VmChardev {
 
   const VmChardevHandler *handler;
   void *handler_opaque;
-  bool was_short; /* a write was cut: tell the device when there is room */
+  bool was_short;  /* a write was cut: tell the device when there is room */
   GByteArray *out; /* waits for out_fd */
   VmChardevOutput output;
   void *output_opaque;

@@ -12,10 +12,10 @@
 #include "vm-engine/chardev-private.h"
 
 #define MAX_BUFFERED_BYTES (64u << 10)
-#define HISTORY_BYTES (256u << 10)
-#define MAX_FED_BYTES (1u << 20)
-#define CHUNK_BYTES 512u /* a descriptor that polls writable takes so much without blocking, also where it may block */
-#define ESCAPE_KEY 0x01  /* Ctrl-A */
+#define HISTORY_BYTES      (256u << 10)
+#define MAX_FED_BYTES      (1u << 20)
+#define CHUNK_BYTES        512u /* a descriptor that polls writable takes so much without blocking, also where it may block */
+#define ESCAPE_KEY         0x01 /* Ctrl-A */
 
 static void unref(void *opaque)
 {
@@ -74,7 +74,10 @@ void vm_chardev_free(VmChardev *chardev)
   unref(chardev);
 }
 
-const char *vm_chardev_get_path(const VmChardev *chardev) { return chardev->path; }
+const char *vm_chardev_get_path(const VmChardev *chardev)
+{
+  return chardev->path;
+}
 
 /* ---- from the device to the far end -------------------------------------------------------------------------------------- */
 
@@ -229,8 +232,10 @@ static void pump(VmChardev *chardev)
     uint8_t bytes[256];
     g_mutex_lock(&chardev->mutex);
     n = MIN(MIN(n, sizeof(bytes)), chardev->fed->len);
-    memcpy(bytes, chardev->fed->data, n);
-    g_byte_array_remove_range(chardev->fed, 0, (guint)n);
+    if (n > 0) {
+      memcpy(bytes, chardev->fed->data, n);
+      g_byte_array_remove_range(chardev->fed, 0, (guint)n);
+    }
     g_mutex_unlock(&chardev->mutex);
     if (n == 0)
       return;
@@ -253,7 +258,8 @@ static gboolean pump_fed(void *opaque)
 void vm_chardev_feed(VmChardev *chardev, const uint8_t *bytes, size_t size)
 {
   g_mutex_lock(&chardev->mutex);
-  size = MIN(size, MAX_FED_BYTES - MIN(chardev->fed->len, MAX_FED_BYTES)); /* the guest reads nothing: the rest is lost */
+  size =
+      MIN(size, MAX_FED_BYTES - MIN(chardev->fed->len, MAX_FED_BYTES)); /* the guest reads nothing: the rest is lost */
   g_byte_array_append(chardev->fed, bytes, (guint)size);
   bool queue = !chardev->feed_queued;
   chardev->feed_queued = true;

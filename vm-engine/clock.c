@@ -124,9 +124,15 @@ void vm_clock_set_ns(VmClock *clock, int64_t ns)
   g_mutex_unlock(&clock->mutex);
 }
 
-int64_t vm_clock_wall_ns(void) { return host_ns(CLOCK_REALTIME); }
+int64_t vm_clock_wall_ns(void)
+{
+  return host_ns(CLOCK_REALTIME);
+}
 
-bool vm_clock_is_manual(const VmClock *clock) { return clock->manual; }
+bool vm_clock_is_manual(const VmClock *clock)
+{
+  return clock->manual;
+}
 
 int64_t vm_clock_to_monotonic(const VmClock *clock, int64_t ns)
 {
@@ -168,8 +174,17 @@ void vm_timer_cancel(VmTimer *timer)
 }
 
 /* A timer that was never initialised (all zero) has no context and is not pending. */
-bool vm_timer_is_pending(const VmTimer *timer) { return timer->ctx != NULL && timer->deadline_ns >= 0; }
+bool vm_timer_is_pending(const VmTimer *timer)
+{
+  return timer->ctx != NULL && timer->deadline_ns >= 0;
+}
 
-int64_t vm_timer_get_deadline(const VmTimer *timer) { return vm_timer_is_pending(timer) ? timer->deadline_ns : -1; }
+int64_t vm_timer_get_deadline(const VmTimer *timer)
+{
+  return vm_timer_is_pending(timer) ? timer->deadline_ns : -1;
+}
 
-void vm_timer_finish(VmTimer *timer) { vm_timer_cancel(timer); }
+void vm_timer_finish(VmTimer *timer)
+{
+  vm_timer_cancel(timer);
+}

@@ -13,8 +13,8 @@
 #include <glib.h>
 
 #define VM_NS_PER_SEC INT64_C(1000000000)
-#define VM_NS_PER_MS INT64_C(1000000)
-#define VM_NS_PER_US INT64_C(1000)
+#define VM_NS_PER_MS  INT64_C(1000000)
+#define VM_NS_PER_US  INT64_C(1000)
 
 typedef struct VmClock VmClock;
 typedef struct VmIoContext VmIoContext;

@@ -16,7 +16,10 @@ struct VmDeviceLog {
 };
 
 /* State structs may hold members that want more than malloc's alignment (FPU images). */
-static void *state_alloc(size_t size) { return g_aligned_alloc0(1, (size + 63) & ~(size_t)63, 64); }
+static void *state_alloc(size_t size)
+{
+  return g_aligned_alloc0(1, (size + 63) & ~(size_t)63, 64);
+}
 
 void *vm_device_new(Vm *vm, const VmDeviceType *type, const char *id)
 {

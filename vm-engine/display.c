@@ -31,11 +31,11 @@ struct VmDisplay {
   GCond updated;
   Buffer buffers[3];
   unsigned back, ready, front;
-  bool has_picture;  /* something was published */
-  bool is_fresh;     /* `ready` is newer than `front` */
-  VmRect untaken;    /* damage since the last take */
+  bool has_picture;                       /* something was published */
+  bool is_fresh;                          /* `ready` is newer than `front` */
+  VmRect untaken;                         /* damage since the last take */
   unsigned current_width, current_height; /* of the last published picture */
-  unsigned newest;   /* index of the last published buffer: `ready` if is_fresh, else `front` */
+  unsigned newest;                        /* index of the last published buffer: `ready` if is_fresh, else `front` */
   uint64_t serial;
   bool update_queued, update_full;
   uint64_t updates_done, updates_asked;
@@ -141,7 +141,8 @@ void vm_display_publish(VmDisplay *display, const VmRect *changed)
   g_mutex_lock(&display->mutex);
   unsigned mine = display->back;
   Buffer *back = &display->buffers[mine];
-  bool resized = !display->has_picture || display->current_width != back->width || display->current_height != back->height;
+  bool resized =
+      !display->has_picture || display->current_width != back->width || display->current_height != back->height;
   VmRect whole = { 0, 0, (int)back->width, (int)back->height };
   VmRect damage = resized ? whole : rect_clip(*changed, back->width, back->height);
   bool any = damage.width > 0 && damage.height > 0;
@@ -197,7 +198,6 @@ void vm_display_request_update(VmDisplay *display, bool full)
   if (queue)
     vm_io_context_invoke(display->ctx, run_update, display, NULL);
 }
-
 
 unsigned vm_display_add_viewer(VmDisplay *display, VmDisplayNotify notify, void *opaque)
 {

@@ -8,9 +8,16 @@
 
 /* Events that may wait while the machine is stopped or busy; what a person does beyond that is dropped. */
 #define MAX_QUEUED 4096
-#define N_KEYS 768 /* KEY_CNT of linux/input-event-codes.h */
+#define N_KEYS     768 /* KEY_CNT of linux/input-event-codes.h */
 
-typedef enum EventKind { EVENT_KEY, EVENT_BUTTON, EVENT_RELATIVE, EVENT_ABSOLUTE, EVENT_WHEEL, EVENT_RELEASE_ALL } EventKind;
+typedef enum EventKind {
+  EVENT_KEY,
+  EVENT_BUTTON,
+  EVENT_RELATIVE,
+  EVENT_ABSOLUTE,
+  EVENT_WHEEL,
+  EVENT_RELEASE_ALL
+} EventKind;
 
 typedef struct Event {
   EventKind kind;
@@ -181,7 +188,8 @@ static void send(VmInput *input, Event event)
   unsigned n = input->queue->len;
   if (n == 0 || !merge(&g_array_index(input->queue, Event, n - 1), &event)) {
     /* Releases are never dropped, or a key would hang. */
-    bool is_release = event.kind == EVENT_RELEASE_ALL || ((event.kind == EVENT_KEY || event.kind == EVENT_BUTTON) && !event.b);
+    bool is_release =
+        event.kind == EVENT_RELEASE_ALL || ((event.kind == EVENT_KEY || event.kind == EVENT_BUTTON) && !event.b);
     if (n < MAX_QUEUED || (is_release && n < 2 * MAX_QUEUED))
       g_array_append_val(input->queue, event);
   }
@@ -196,7 +204,10 @@ void vm_input_key(VmInput *input, uint16_t evdev_code, bool down)
     send(input, (Event){ EVENT_KEY, evdev_code, down });
 }
 
-void vm_input_release_all(VmInput *input) { send(input, (Event){ EVENT_RELEASE_ALL, 0, 0 }); }
+void vm_input_release_all(VmInput *input)
+{
+  send(input, (Event){ EVENT_RELEASE_ALL, 0, 0 });
+}
 
 void vm_input_button(VmInput *input, unsigned button, bool down)
 {
@@ -219,8 +230,14 @@ void vm_input_wheel(VmInput *input, int vertical, int horizontal)
   send(input, (Event){ EVENT_WHEEL, CLAMP(vertical, -127, 127), CLAMP(horizontal, -127, 127) });
 }
 
-bool vm_input_is_absolute(const VmInput *input) { return atomic_load(&input->absolute); }
-unsigned vm_input_get_leds(const VmInput *input) { return atomic_load(&input->leds); }
+bool vm_input_is_absolute(const VmInput *input)
+{
+  return atomic_load(&input->absolute);
+}
+unsigned vm_input_get_leds(const VmInput *input)
+{
+  return atomic_load(&input->leds);
+}
 
 /* ---- devices: lock held ----------------------------------------------------------------------------------------------- */
 
@@ -232,7 +249,10 @@ static Handler *find_id(VmInput *input, unsigned id)
   return NULL;
 }
 
-static void update_absolute(VmInput *input) { atomic_store(&input->absolute, find_handler(input, EVENT_ABSOLUTE) != NULL); }
+static void update_absolute(VmInput *input)
+{
+  atomic_store(&input->absolute, find_handler(input, EVENT_ABSOLUTE) != NULL);
+}
 
 unsigned vm_input_add_handler(VmInput *input, const VmInputHandler *ops, void *opaque)
 {
@@ -260,4 +280,7 @@ void vm_input_set_active(VmInput *input, unsigned id, bool active)
   update_absolute(input);
 }
 
-void vm_input_set_leds(VmInput *input, unsigned leds) { atomic_store(&input->leds, leds & 7); }
+void vm_input_set_leds(VmInput *input, unsigned leds)
+{
+  atomic_store(&input->leds, leds & 7);
+}

@@ -362,8 +362,14 @@ void vm_io_context_free(VmIoContext *ctx)
   g_free(ctx);
 }
 
-VmClock *vm_io_context_get_clock(VmIoContext *ctx) { return ctx->clock; }
-GMainContext *vm_io_context_get_main_context(VmIoContext *ctx) { return ctx->main_context; }
+VmClock *vm_io_context_get_clock(VmIoContext *ctx)
+{
+  return ctx->clock;
+}
+GMainContext *vm_io_context_get_main_context(VmIoContext *ctx)
+{
+  return ctx->main_context;
+}
 
 /* Runs everything that waits: invoked functions and ready descriptors. Lock held. */
 static void settle(VmIoContext *ctx, PollSet *set)

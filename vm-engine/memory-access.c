@@ -10,12 +10,21 @@
 #include "vm-engine/iocontext.h"
 #include "vm-engine/memory-private.h"
 
-static uint64_t size_mask(unsigned size) { return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1; }
+static uint64_t size_mask(unsigned size)
+{
+  return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
+}
 
 /* ---- registers: the choke point ------------------------------------------------------------------------------------ */
 
-static unsigned impl_min(const VmMmioOps *ops) { return ops->impl_min != 0 ? ops->impl_min : 1; }
-static unsigned impl_max(const VmMmioOps *ops) { return ops->impl_max != 0 ? ops->impl_max : 4; }
+static unsigned impl_min(const VmMmioOps *ops)
+{
+  return ops->impl_min != 0 ? ops->impl_min : 1;
+}
+static unsigned impl_max(const VmMmioOps *ops)
+{
+  return ops->impl_max != 0 ? ops->impl_max : 4;
+}
 
 /* The largest naturally aligned piece that can be passed on at `offset`. */
 static unsigned piece_size(uint64_t offset, unsigned left, unsigned max)
@@ -75,6 +84,10 @@ static void io_write_locked(const VmFlatTarget *t, uint64_t offset, uint64_t val
 
 /* ---- one access, anywhere ------------------------------------------------------------------------------------------- */
 
+typedef volatile uint16_t __attribute__((aligned(1))) Unaligned16;
+typedef volatile uint32_t __attribute__((aligned(1))) Unaligned32;
+typedef volatile uint64_t __attribute__((aligned(1))) Unaligned64;
+
 static uint64_t ram_load(const VmRam *ram, uint64_t offset, unsigned size)
 {
   const uint8_t *p = ram->hva + offset;
@@ -82,11 +95,11 @@ static uint64_t ram_load(const VmRam *ram, uint64_t offset, unsigned size)
   case 1:
     return *(const volatile uint8_t *)p;
   case 2:
-    return *(const volatile uint16_t *)(const void *)p;
+    return *(const Unaligned16 *)(const void *)p;
   case 4:
-    return *(const volatile uint32_t *)(const void *)p;
+    return *(const Unaligned32 *)(const void *)p;
   default:
-    return *(const volatile uint64_t *)(const void *)p;
+    return *(const Unaligned64 *)(const void *)p;
   }
 }
 
@@ -98,13 +111,13 @@ static void ram_store(VmRam *ram, uint64_t offset, uint64_t value, unsigned size
     *(volatile uint8_t *)p = (uint8_t)value;
     break;
   case 2:
-    *(volatile uint16_t *)(void *)p = (uint16_t)value;
+    *(Unaligned16 *)(void *)p = (uint16_t)value;
     break;
   case 4:
-    *(volatile uint32_t *)(void *)p = (uint32_t)value;
+    *(Unaligned32 *)(void *)p = (uint32_t)value;
     break;
   default:
-    *(volatile uint64_t *)(void *)p = value;
+    *(Unaligned64 *)(void *)p = value;
     break;
   }
   vm_ram_note_write(ram, offset, size);
@@ -115,10 +128,10 @@ static bool still_current(const VmMemory *memory, uint64_t generation)
   return atomic_load_explicit(&memory->generation, memory_order_acquire) == generation;
 }
 
-/* Does [address, address + size) lie in the entry, and in the register block where there is one? */
+/* Does [address, address + size) lie in the entry? A byte always does; the last address has no end to tell it by. */
 static bool fits(const VmFlatEntry *entry, uint64_t address, unsigned size)
 {
-  return entry->end - address >= size;
+  return size == 1 || entry->end - address >= size;
 }
 
 static uint64_t space_load(VmMemory *memory, unsigned flat, uint64_t address, unsigned size)

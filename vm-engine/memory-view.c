@@ -56,9 +56,14 @@ static void fill_target(VmFlatTarget *target, VmRegion *region, uint64_t start)
   if (region == NULL)
     return;
   uint64_t offset = start - region->base;
-  *target = (VmFlatTarget){ .region = region, .ram = region->ram, .size = region->size, .rom = region->rom,
-                            .offset = region->ram != NULL ? region->ram_offset + offset : offset, .ops = region->ops,
-                            .opaque = region->opaque, .ctx = region->ctx };
+  *target = (VmFlatTarget){ .region = region,
+                            .ram = region->ram,
+                            .size = region->size,
+                            .rom = region->rom,
+                            .offset = region->ram != NULL ? region->ram_offset + offset : offset,
+                            .ops = region->ops,
+                            .opaque = region->opaque,
+                            .ctx = region->ctx };
 }
 
 /* The same regions go on without a seam. */
@@ -175,8 +180,12 @@ void vm_memory_foreach_range(VmMemory *memory, VmView view, VmFlatRangeFunc func
   g_rw_lock_reader_unlock(&memory->view_lock);
   for (unsigned i = 0; i < n; i++) {
     const VmFlatEntry *e = &entries[i];
-    VmFlatRange range = { .start = e->start, .end = e->end, .read_ram = e->read.ram, .read_offset = e->read.offset,
-                          .read_region = e->read.region, .write_region = e->write.region };
+    VmFlatRange range = { .start = e->start,
+                          .end = e->end,
+                          .read_ram = e->read.ram,
+                          .read_offset = e->read.offset,
+                          .read_region = e->read.region,
+                          .write_region = e->write.region };
     if (e->write.ram != NULL && !e->write.rom) {
       range.write_ram = e->write.ram;
       range.write_offset = e->write.offset;

@@ -12,7 +12,7 @@
 #include "vm-engine/vm.h"
 
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
-#define MAX_RAM_BYTES (UINT64_C(1) << 46) /* half of what a host process can address */
+#define MAX_RAM_BYTES   (UINT64_C(1) << 46) /* half of what a host process can address */
 
 VmMemory *vm_memory_new(GError **error)
 {
@@ -110,17 +110,35 @@ VmRam *vm_ram_new(VmMemory *memory, const char *name, uint64_t size, GError **er
     (void)madvise(hva, size, MADV_HUGEPAGE); /* a wish: hosts without huge pages refuse it */
 
   VmRam *ram = g_new0(VmRam, 1);
-  *ram = (VmRam){ .memory = memory, .name = g_strdup(name), .hva = hva, .size = size, .ram_addr = memory->ram_space,
-                  .memfd = fd, .page_flags = flags, .index = memory->rams->len };
+  *ram = (VmRam){ .memory = memory,
+                  .name = g_strdup(name),
+                  .hva = hva,
+                  .size = size,
+                  .ram_addr = memory->ram_space,
+                  .memfd = fd,
+                  .page_flags = flags,
+                  .index = memory->rams->len };
   memory->ram_space += size;
   g_ptr_array_add(memory->rams, ram);
   return ram;
 }
 
-const char *vm_ram_get_name(const VmRam *ram) { return ram->name; }
-uint64_t vm_ram_get_size(const VmRam *ram) { return ram->size; }
-uint8_t *vm_ram_get_hva(VmRam *ram) { return ram->hva; }
-uint64_t vm_memory_get_ram_space(const VmMemory *memory) { return memory->ram_space; }
+const char *vm_ram_get_name(const VmRam *ram)
+{
+  return ram->name;
+}
+uint64_t vm_ram_get_size(const VmRam *ram)
+{
+  return ram->size;
+}
+uint8_t *vm_ram_get_hva(VmRam *ram)
+{
+  return ram->hva;
+}
+uint64_t vm_memory_get_ram_space(const VmMemory *memory)
+{
+  return memory->ram_space;
+}
 
 VmRam *vm_memory_find_ram(VmMemory *memory, uint64_t ram_addr)
 {
@@ -215,8 +233,13 @@ VmRegion *vm_region_new_ram(VmMemory *memory, const char *name, VmGpa gpa, uint6
 {
   g_assert(ram_offset <= ram->size && size <= ram->size - ram_offset);
   g_assert(gpa % VM_PAGE_SIZE == 0 && ram_offset % VM_PAGE_SIZE == 0);
-  VmRegion values = { .space = VM_SPACE_MEMORY, .base = gpa, .size = size, .priority = priority, .access = access,
-                      .ram = ram, .ram_offset = ram_offset };
+  VmRegion values = { .space = VM_SPACE_MEMORY,
+                      .base = gpa,
+                      .size = size,
+                      .priority = priority,
+                      .access = access,
+                      .ram = ram,
+                      .ram_offset = ram_offset };
   return region_add(memory, &values, name);
 }
 
@@ -225,17 +248,29 @@ VmRegion *vm_region_new_rom(VmMemory *memory, const char *name, VmGpa gpa, uint6
 {
   g_assert(ram_offset <= ram->size && size <= ram->size - ram_offset);
   g_assert(gpa % VM_PAGE_SIZE == 0 && ram_offset % VM_PAGE_SIZE == 0);
-  VmRegion values = { .space = VM_SPACE_MEMORY, .base = gpa, .size = size, .priority = priority, .access = VM_ACCESS_RW,
-                      .ram = ram, .ram_offset = ram_offset, .rom = true };
+  VmRegion values = { .space = VM_SPACE_MEMORY,
+                      .base = gpa,
+                      .size = size,
+                      .priority = priority,
+                      .access = VM_ACCESS_RW,
+                      .ram = ram,
+                      .ram_offset = ram_offset,
+                      .rom = true };
   return region_add(memory, &values, name);
 }
 
-VmRegion *vm_region_new_io(VmMemory *memory, const char *name, VmSpace space, uint64_t base, uint64_t size, int priority,
-                           const VmMmioOps *ops, void *opaque, VmIoContext *ctx)
+VmRegion *vm_region_new_io(VmMemory *memory, const char *name, VmSpace space, uint64_t base, uint64_t size,
+                           int priority, const VmMmioOps *ops, void *opaque, VmIoContext *ctx)
 {
   g_assert(size > 0 && (space == VM_SPACE_MEMORY || (size <= 65536 && base <= 65536 - size)));
-  VmRegion values = { .space = space, .base = base, .size = size, .priority = priority, .access = VM_ACCESS_RW,
-                      .ops = ops, .opaque = opaque, .ctx = ctx };
+  VmRegion values = { .space = space,
+                      .base = base,
+                      .size = size,
+                      .priority = priority,
+                      .access = VM_ACCESS_RW,
+                      .ops = ops,
+                      .opaque = opaque,
+                      .ctx = ctx };
   return region_add(memory, &values, name);
 }
 
@@ -297,10 +332,19 @@ void vm_region_set_coalesced(VmRegion *region, bool on)
   region_changed(region, changed && region->enabled);
 }
 
-uint64_t vm_region_get_base(const VmRegion *region) { return region->base; }
-bool vm_region_is_enabled(const VmRegion *region) { return region->enabled; }
+uint64_t vm_region_get_base(const VmRegion *region)
+{
+  return region->base;
+}
+bool vm_region_is_enabled(const VmRegion *region)
+{
+  return region->enabled;
+}
 
-void vm_memory_begin(VmMemory *memory) { memory->change_depth++; }
+void vm_memory_begin(VmMemory *memory)
+{
+  memory->change_depth++;
+}
 
 void vm_memory_commit(VmMemory *memory)
 {

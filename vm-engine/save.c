@@ -19,12 +19,12 @@
 #include "vm-engine/vm-private.h"
 #include "vm-engine/x86/cpu.h"
 
-#define MAGIC "oriel machine\n\x1a\n"
-#define MAGIC_BYTES 16
-#define STREAM_VERSION 1u
-#define CHUNK_HEADER_BYTES 16u
+#define MAGIC                 "oriel machine\n\x1a\n"
+#define MAGIC_BYTES           16
+#define STREAM_VERSION        1u
+#define CHUNK_HEADER_BYTES    16u
 #define MAX_SMALL_CHUNK_BYTES (UINT64_C(256) << 20) /* the largest device, by far */
-#define PAGES_A_CHUNK 256u
+#define PAGES_A_CHUNK         256u
 
 #define TAG(a, b, c, d) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 enum {
@@ -62,7 +62,7 @@ static void stream_init(Stream *stream, int fd)
   for (uint32_t i = 0; i < 256; i++)
     for (int t = 1; t < 8; t++)
       stream->crc_table[t][i] =
-        (stream->crc_table[t - 1][i] >> 8) ^ stream->crc_table[0][stream->crc_table[t - 1][i] & 0xff];
+          (stream->crc_table[t - 1][i] >> 8) ^ stream->crc_table[0][stream->crc_table[t - 1][i] & 0xff];
 }
 
 /* Eight bytes a step ("slicing by 8"): a gigabyte of guest memory goes through here. */
@@ -246,7 +246,8 @@ static bool save_cpus_and_devices(Vm *vm, const Stream *stream, GError **error)
     const VmCpu *cpu = vm_get_cpu(vm, i);
     vm_append_uint(payload, i, 4);
     /* Interrupt lines follow from the devices' state; what is on its way to the CPU is the CPU's. */
-    vm_append_uint(payload, vm_cpu_requests(cpu) & (VM_CPU_REQ_NMI | VM_CPU_REQ_SMI | VM_CPU_REQ_INIT | VM_CPU_REQ_SIPI), 4);
+    vm_append_uint(payload,
+                   vm_cpu_requests(cpu) & (VM_CPU_REQ_NMI | VM_CPU_REQ_SMI | VM_CPU_REQ_INIT | VM_CPU_REQ_SIPI), 4);
     vm_append_uint(payload, cpu->sipi_vector, 1);
     vm_fields_save(x86_cpu_fields, cpu->x86, payload);
     if (!write_chunk(stream, TAG_CPU, 1, payload, error))
@@ -361,9 +362,10 @@ static bool take_machine(Loaded *l, const Chunk *chunk, GError **error)
     return damaged(error, "it does not begin with the machine");
   if (chunk->size != mine->len || memcmp(chunk->payload + MACHINE_CLOCK_BYTES, mine->data + MACHINE_CLOCK_BYTES,
                                          mine->len - MACHINE_CLOCK_BYTES) != 0) {
-    g_set_error(error, VM_ERROR, VM_ERROR_FAILED,
-                "the saved state belongs to a machine with other hardware (memory, CPUs or devices differ), or was made "
-                "by another version of Oriel");
+    g_set_error(
+        error, VM_ERROR, VM_ERROR_FAILED,
+        "the saved state belongs to a machine with other hardware (memory, CPUs or devices differ), or was made "
+        "by another version of Oriel");
     return false;
   }
   l->clock_ns = (int64_t)vm_get_uint(chunk->payload, 8);
@@ -517,7 +519,8 @@ static bool load_locked(Vm *vm, int fd, GError **error)
   if (!read_all(stream, header, sizeof(header), error))
     return false;
   if (memcmp(header, MAGIC, MAGIC_BYTES) != 0 || vm_get_uint(header + MAGIC_BYTES, 4) != STREAM_VERSION) {
-    g_set_error(error, VM_ERROR, VM_ERROR_FAILED, "this is not a saved machine, or was made by another version of Oriel");
+    g_set_error(error, VM_ERROR, VM_ERROR_FAILED,
+                "this is not a saved machine, or was made by another version of Oriel");
     return false;
   }
   Chunk first;

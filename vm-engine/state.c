@@ -141,8 +141,8 @@ static bool decode_timer(const VmField *field, VmTimer *timer, VmByteReader *pay
   return timer->deadline_ns >= -1 || refuse(error, owner, field->name, "a time out of range");
 }
 
-static bool decode_buffer(const VmField *field, const void *live, void *scratch, VmByteReader *payload, const char *owner,
-                          GError **error)
+static bool decode_buffer(const VmField *field, const void *live, void *scratch, VmByteReader *payload,
+                          const char *owner, GError **error)
 {
   size_t length = buffer_length(field, live);
   if (payload->left != length)
@@ -180,7 +180,8 @@ static bool decode_element(const VmField *field, size_t index, const void *live,
 }
 
 /* The row's name and its payload's bounds. */
-static bool open_row(const VmField *field, VmByteReader *reader, VmByteReader *payload, const char *owner, GError **error)
+static bool open_row(const VmField *field, VmByteReader *reader, VmByteReader *payload, const char *owner,
+                     GError **error)
 {
   size_t name_length = strlen(field->name);
   const uint8_t *length = vm_byte_reader_take(reader, 1);

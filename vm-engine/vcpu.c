@@ -34,7 +34,10 @@ typedef struct Work {
 /* A thread's identity, not the program's state: what vm_cpu_current() exists to tell. */
 static _Thread_local VmCpu *current_cpu;
 
-VmCpu *vm_cpu_current(void) { return current_cpu; }
+VmCpu *vm_cpu_current(void)
+{
+  return current_cpu;
+}
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */
 
@@ -55,7 +58,10 @@ void vm_cpu_request(VmCpu *cpu, uint32_t bits)
     wake(cpu);
 }
 
-void vm_cpu_clear_request(VmCpu *cpu, uint32_t bits) { atomic_fetch_and(&cpu->requests, ~bits); }
+void vm_cpu_clear_request(VmCpu *cpu, uint32_t bits)
+{
+  atomic_fetch_and(&cpu->requests, ~bits);
+}
 
 void vm_cpu_sipi(VmCpu *cpu, uint8_t vector)
 {
@@ -263,7 +269,10 @@ VmCpu *vm_cpu_new(Vm *vm, GError **error)
   return cpu;
 }
 
-unsigned vm_get_n_cpus(const Vm *vm) { return vm->cpus->len; }
+unsigned vm_get_n_cpus(const Vm *vm)
+{
+  return vm->cpus->len;
+}
 
 VmCpu *vm_get_cpu(Vm *vm, unsigned index)
 {

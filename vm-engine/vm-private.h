@@ -42,9 +42,9 @@ struct Vm {
   int exit_status;
   bool has_ended;
 
-  _Atomic int state;         /* VmState */
-  _Atomic bool cpus_may_run; /* changed under command_mutex */
-  bool was_reset;            /* the power-on reset is done, or a saved state was loaded */
+  _Atomic int state;                           /* VmState */
+  _Atomic bool cpus_may_run;                   /* changed under command_mutex */
+  bool was_reset;                              /* the power-on reset is done, or a saved state was loaded */
   int64_t guest_resets_us[VM_RESET_STORM + 1]; /* host times of the guest's latest resets, a ring */
   unsigned n_guest_resets;
 };

@@ -125,17 +125,47 @@ void vm_free(Vm *vm)
   g_free(vm);
 }
 
-VmMemory *vm_get_memory(Vm *vm) { return vm->memory; }
-VmClock *vm_get_clock(Vm *vm) { return vm->clock; }
-VmIoContext *vm_get_io_context(Vm *vm) { return vm->ctx; }
-VmAccel *vm_get_accel(Vm *vm) { return vm->accel; }
-const VmAccelOps *vm_get_accel_ops(const Vm *vm) { return vm->accel_ops; }
-VmDisplay *vm_get_display(Vm *vm) { return vm->display; }
-VmInput *vm_get_input(Vm *vm) { return vm->input; }
-VmState vm_get_state(const Vm *vm) { return (VmState)atomic_load(&vm->state); }
+VmMemory *vm_get_memory(Vm *vm)
+{
+  return vm->memory;
+}
+VmClock *vm_get_clock(Vm *vm)
+{
+  return vm->clock;
+}
+VmIoContext *vm_get_io_context(Vm *vm)
+{
+  return vm->ctx;
+}
+VmAccel *vm_get_accel(Vm *vm)
+{
+  return vm->accel;
+}
+const VmAccelOps *vm_get_accel_ops(const Vm *vm)
+{
+  return vm->accel_ops;
+}
+VmDisplay *vm_get_display(Vm *vm)
+{
+  return vm->display;
+}
+VmInput *vm_get_input(Vm *vm)
+{
+  return vm->input;
+}
+VmState vm_get_state(const Vm *vm)
+{
+  return (VmState)atomic_load(&vm->state);
+}
 
-void vm_set_no_reboot(Vm *vm, bool on) { vm->no_reboot = on; }
-void vm_set_no_shutdown(Vm *vm, bool on) { vm->no_shutdown = on; }
+void vm_set_no_reboot(Vm *vm, bool on)
+{
+  vm->no_reboot = on;
+}
+void vm_set_no_shutdown(Vm *vm, bool on)
+{
+  vm->no_shutdown = on;
+}
 
 void vm_set_powerdown_handler(Vm *vm, VmPowerdownFunc func, void *opaque)
 {
@@ -244,7 +274,8 @@ static void do_reset_command(Vm *vm, const Command *command)
   if (!command->by_guest || !is_reset_storm(vm))
     return;
   vm->n_guest_resets = 0;
-  const char *text = "the guest restarts over and over; it was paused (its system may be damaged, or want other hardware)";
+  const char *text =
+      "the guest restarts over and over; it was paused (its system may be damaged, or want other hardware)";
   tell(vm, VM_EVENT_PANIC, text);
   do_pause(vm, text);
 }
@@ -312,7 +343,10 @@ static gboolean process_commands(void *opaque)
   return G_SOURCE_REMOVE;
 }
 
-void vm_cpu_has_parked(Vm *vm) { vm_io_context_invoke(vm->ctx, process_commands, vm, NULL); }
+void vm_cpu_has_parked(Vm *vm)
+{
+  vm_io_context_invoke(vm->ctx, process_commands, vm, NULL);
+}
 
 /* ---- commands: any thread ------------------------------------------------------------------------------------------------ */
 
@@ -338,11 +372,26 @@ static void push(Vm *vm, CommandKind kind, int status, const char *text)
   vm_io_context_invoke(vm->ctx, process_commands, vm, NULL);
 }
 
-void vm_start(Vm *vm) { push(vm, COMMAND_START, 0, NULL); }
-void vm_pause(Vm *vm) { push(vm, COMMAND_PAUSE, 0, NULL); }
-void vm_request_reset(Vm *vm) { push(vm, COMMAND_RESET, 0, NULL); }
-void vm_request_shutdown(Vm *vm) { push(vm, COMMAND_SHUTDOWN, 0, NULL); }
-void vm_request_end(Vm *vm, int exit_status, const char *why) { push(vm, COMMAND_END, exit_status, why); }
+void vm_start(Vm *vm)
+{
+  push(vm, COMMAND_START, 0, NULL);
+}
+void vm_pause(Vm *vm)
+{
+  push(vm, COMMAND_PAUSE, 0, NULL);
+}
+void vm_request_reset(Vm *vm)
+{
+  push(vm, COMMAND_RESET, 0, NULL);
+}
+void vm_request_shutdown(Vm *vm)
+{
+  push(vm, COMMAND_SHUTDOWN, 0, NULL);
+}
+void vm_request_end(Vm *vm, int exit_status, const char *why)
+{
+  push(vm, COMMAND_END, exit_status, why);
+}
 
 static gboolean press_power_button(void *opaque)
 {
@@ -353,7 +402,10 @@ static gboolean press_power_button(void *opaque)
   return G_SOURCE_REMOVE;
 }
 
-void vm_request_powerdown(Vm *vm) { vm_io_context_invoke(vm->ctx, press_power_button, vm, NULL); }
+void vm_request_powerdown(Vm *vm)
+{
+  vm_io_context_invoke(vm->ctx, press_power_button, vm, NULL);
+}
 
 void vm_report_triple_fault(Vm *vm, VmCpu *cpu)
 {
@@ -366,7 +418,8 @@ void vm_report_triple_fault(Vm *vm, VmCpu *cpu)
 
 void vm_report_cpu_error(Vm *vm, VmCpu *cpu, const char *text)
 {
-  g_autofree char *full = g_strdup_printf("CPU %u cannot go on: %s", cpu->index, text != NULL ? text : "no reason given");
+  g_autofree char *full =
+      g_strdup_printf("CPU %u cannot go on: %s", cpu->index, text != NULL ? text : "no reason given");
   push(vm, COMMAND_PANIC, 3, full);
 }
 
@@ -380,4 +433,7 @@ int vm_wait(Vm *vm)
   return status;
 }
 
-int vm_get_exit_status(const Vm *vm) { return vm->exit_status; }
+int vm_get_exit_status(const Vm *vm)
+{
+  return vm->exit_status;
+}

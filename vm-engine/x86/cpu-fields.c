@@ -18,25 +18,17 @@ static const VmField table_fields[] = {
 };
 
 static const VmField fpu_fields[] = {
-  VM_UINT(X86Fpu, fcw),
-  VM_UINT(X86Fpu, fsw),
-  VM_UINT(X86Fpu, ftw),
-  VM_TRANSIENT(X86Fpu, rsvd, "reserved"),
-  VM_UINT(X86Fpu, fop),
-  VM_UINT(X86Fpu, fip),
-  VM_UINT(X86Fpu, fdp),
-  VM_UINT_MAX(X86Fpu, mxcsr, 0xffff),
-  VM_UINT(X86Fpu, mxcsr_mask),
-  VM_BYTES(X86Fpu, st),
-  VM_BYTES(X86Fpu, xmm),
-  VM_TRANSIENT(X86Fpu, rsvd2, "reserved"),
-  VM_BYTES(X86Fpu, ymm_high),
-  VM_FIELDS_END,
+  VM_UINT(X86Fpu, fcw),        VM_UINT(X86Fpu, fsw), VM_UINT(X86Fpu, ftw),  VM_TRANSIENT(X86Fpu, rsvd, "reserved"),
+  VM_UINT(X86Fpu, fop),        VM_UINT(X86Fpu, fip), VM_UINT(X86Fpu, fdp),  VM_UINT_MAX(X86Fpu, mxcsr, 0xffff),
+  VM_UINT(X86Fpu, mxcsr_mask), VM_BYTES(X86Fpu, st), VM_BYTES(X86Fpu, xmm), VM_TRANSIENT(X86Fpu, rsvd2, "reserved"),
+  VM_BYTES(X86Fpu, ymm_high),  VM_FIELDS_END,
 };
 
 /* The variable MTRRs are pairs of base and mask; as an array of arrays they need a row by hand. */
-#define MTRR_VAR_ROW \
-  { "mtrr_var", VM_FIELD_UINT, offsetof(X86Cpu, mtrr_var), sizeof(uint64_t), X86_N_MTRR_VAR * 2, NULL, 0, 0, NULL, 8 }
+#define MTRR_VAR_ROW                                                                                                   \
+  {                                                                                                                    \
+    "mtrr_var", VM_FIELD_UINT, offsetof(X86Cpu, mtrr_var), sizeof(uint64_t), X86_N_MTRR_VAR * 2, NULL, 0, 0, NULL, 8   \
+  }
 
 const VmField x86_cpu_fields[] = {
   VM_UINT_ARRAY(X86Cpu, gpr),

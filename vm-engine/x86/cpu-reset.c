@@ -6,9 +6,9 @@
 
 #include "vm-engine/x86/cpu.h"
 
-#define PAT_DEFAULT UINT64_C(0x0007040600070406)
+#define PAT_DEFAULT              UINT64_C(0x0007040600070406)
 #define MISC_ENABLE_FAST_STRINGS 1u
-#define SMBASE_DEFAULT 0x30000u
+#define SMBASE_DEFAULT           0x30000u
 
 static X86Segment real_mode_segment(uint16_t selector, uint32_t attr)
 {

@@ -16,19 +16,19 @@
 #include "vm-engine/x86/cpu.h"
 #include "vm-engine/x86/tsc.h"
 
-#define MAX_BASIC_LEAF 0x16u
-#define MAX_EXTENDED_LEAF 0x80000008u
+#define MAX_BASIC_LEAF      0x16u
+#define MAX_EXTENDED_LEAF   0x80000008u
 #define MAX_HYPERVISOR_LEAF 0x40000001u
-#define CRYSTAL_HZ 1000000000u /* also the local APIC timer's clock: Linux takes one for the other */
+#define CRYSTAL_HZ          1000000000u /* also the local APIC timer's clock: Linux takes one for the other */
 
-#define LEAF1_EDX_APIC (1u << 9)
-#define LEAF1_EDX_HTT (1u << 28)
+#define LEAF1_EDX_APIC    (1u << 9)
+#define LEAF1_EDX_HTT     (1u << 28)
 #define LEAF1_ECX_MONITOR (1u << 3)
-#define LEAF1_ECX_XSAVE (1u << 26)
+#define LEAF1_ECX_XSAVE   (1u << 26)
 #define LEAF1_ECX_OSXSAVE (1u << 27)
-#define LEAF1_ECX_AVX (1u << 28)
-#define LEAF7_ECX_OSPKE (1u << 4)
-#define APIC_BASE_ENABLE (1u << 11)
+#define LEAF1_ECX_AVX     (1u << 28)
+#define LEAF7_ECX_OSPKE   (1u << 4)
+#define APIC_BASE_ENABLE  (1u << 11)
 
 enum { EAX, EBX, ECX, EDX };
 
@@ -82,7 +82,10 @@ static void leaf_features(const Query *q, uint32_t *out)
 }
 
 /* Leaf 2: L1 instruction and data caches of 32 KiB, L2 of 2 MiB; leaf 4 says the same in detail. */
-static void leaf_cache_descriptors(const Query *q, uint32_t *out) { out[EAX] = 0x2c307d01; }
+static void leaf_cache_descriptors(const Query *q, uint32_t *out)
+{
+  out[EAX] = 0x2c307d01;
+}
 
 static void leaf_caches(const Query *q, uint32_t *out)
 {
@@ -107,7 +110,10 @@ static void leaf_monitor(const Query *q, uint32_t *out)
   out[EAX] = out[EBX] = 64;
 }
 
-static void leaf_power(const Query *q, uint32_t *out) { out[EAX] = 1 << 2; } /* the APIC timer runs in every sleep state */
+static void leaf_power(const Query *q, uint32_t *out)
+{
+  out[EAX] = 1 << 2;
+} /* the APIC timer runs in every sleep state */
 
 static void leaf_features7(const Query *q, uint32_t *out)
 {
@@ -135,7 +141,7 @@ static void leaf_topology(const Query *q, uint32_t *out)
 }
 
 #define XSAVE_LEGACY_BYTES 576u
-#define XSAVE_AVX_BYTES 256u
+#define XSAVE_AVX_BYTES    256u
 
 static void leaf_xsave(const Query *q, uint32_t *out)
 {
@@ -191,7 +197,10 @@ static void leaf_hypervisor(const Query *q, uint32_t *out)
   out[EDX] = four_chars(name + 8);
 }
 
-static void leaf_extended_max(const Query *q, uint32_t *out) { out[EAX] = MAX_EXTENDED_LEAF; }
+static void leaf_extended_max(const Query *q, uint32_t *out)
+{
+  out[EAX] = MAX_EXTENDED_LEAF;
+}
 
 static void leaf_extended_features(const Query *q, uint32_t *out)
 {
@@ -207,9 +216,15 @@ static void leaf_brand(const Query *q, uint32_t *out)
     out[i] = four_chars(part + 4 * i);
 }
 
-static void leaf_l2(const Query *q, uint32_t *out) { out[ECX] = 2048u << 16 | 6 << 12 | 64; } /* KiB, 8-way, line */
+static void leaf_l2(const Query *q, uint32_t *out)
+{
+  out[ECX] = 2048u << 16 | 6 << 12 | 64;
+} /* KiB, 8-way, line */
 
-static void leaf_invariant_tsc(const Query *q, uint32_t *out) { out[EDX] = 1 << 8; }
+static void leaf_invariant_tsc(const Query *q, uint32_t *out)
+{
+  out[EDX] = 1 << 8;
+}
 
 static void leaf_addresses(const Query *q, uint32_t *out)
 {
@@ -221,13 +236,13 @@ static const struct {
   uint32_t leaf;
   void (*fill)(const Query *q, uint32_t *out);
 } leaves[] = {
-  { 0x00000000, leaf_vendor },         { 0x00000001, leaf_features },          { 0x00000002, leaf_cache_descriptors },
-  { 0x00000004, leaf_caches },         { 0x00000005, leaf_monitor },           { 0x00000006, leaf_power },
-  { 0x00000007, leaf_features7 },      { 0x0000000b, leaf_topology },          { 0x0000000d, leaf_xsave },
-  { 0x00000015, leaf_tsc },            { 0x00000016, leaf_frequency },         { 0x40000000, leaf_hypervisor },
-  { 0x40000001, leaf_hypervisor },     { 0x80000000, leaf_extended_max },      { 0x80000001, leaf_extended_features },
-  { 0x80000002, leaf_brand },          { 0x80000003, leaf_brand },             { 0x80000004, leaf_brand },
-  { 0x80000006, leaf_l2 },             { 0x80000007, leaf_invariant_tsc },     { 0x80000008, leaf_addresses },
+  { 0x00000000, leaf_vendor },     { 0x00000001, leaf_features },      { 0x00000002, leaf_cache_descriptors },
+  { 0x00000004, leaf_caches },     { 0x00000005, leaf_monitor },       { 0x00000006, leaf_power },
+  { 0x00000007, leaf_features7 },  { 0x0000000b, leaf_topology },      { 0x0000000d, leaf_xsave },
+  { 0x00000015, leaf_tsc },        { 0x00000016, leaf_frequency },     { 0x40000000, leaf_hypervisor },
+  { 0x40000001, leaf_hypervisor }, { 0x80000000, leaf_extended_max },  { 0x80000001, leaf_extended_features },
+  { 0x80000002, leaf_brand },      { 0x80000003, leaf_brand },         { 0x80000004, leaf_brand },
+  { 0x80000006, leaf_l2 },         { 0x80000007, leaf_invariant_tsc }, { 0x80000008, leaf_addresses },
 };
 
 void x86_cpuid(const X86Cpu *cpu, const X86CpuidFeatures *features, const X86CpuidTopology *topology,

@@ -9,23 +9,23 @@
 #include "vm-engine/vm.h"
 #include "vm-engine/x86/tsc.h"
 
-#define MAX_ENTRIES 256
-#define LEAF1_ECX_X2APIC (1u << 21)
-#define LEAF1_ECX_TSC_DEADLINE (1u << 24)
-#define LEAF1_ECX_HYPERVISOR (1u << 31)
-#define LEAF1_EDX_APIC (1u << 9)
+#define MAX_ENTRIES             256
+#define LEAF1_ECX_X2APIC        (1u << 21)
+#define LEAF1_ECX_TSC_DEADLINE  (1u << 24)
+#define LEAF1_ECX_HYPERVISOR    (1u << 31)
+#define LEAF1_EDX_APIC          (1u << 9)
 #define KVM_FEATURE_NO_IO_DELAY (1u << 1) /* guests need not write to port 0x80 to wait */
 
 /* What X86Cpu holds: by name in the manuals' order of bits. */
 #define ALLOWED_1_EDX 0x178bfbffu /* FPU … PSE36, CLFSH, MMX, FXSR, SSE, SSE2, HTT; no DS, ACPI, SS */
-#define ALLOWED_1_ECX \
-  (1u << 0 | 1u << 1 | 1u << 9 | 1u << 12 | 1u << 13 | 1u << 17 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 | \
+#define ALLOWED_1_ECX                                                                                                  \
+  (1u << 0 | 1u << 1 | 1u << 9 | 1u << 12 | 1u << 13 | 1u << 17 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 |          \
    1u << 25 | 1u << 26 | 1u << 28 | 1u << 29 | 1u << 30) /* SSE3 … AVX, PCID, MOVBE, XSAVE; no VMX, MONITOR, PDCM */
-#define ALLOWED_7_EBX \
-  (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19 | 1u << 20 | \
+#define ALLOWED_7_EBX                                                                                                  \
+  (1u << 0 | 1u << 1 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19 | 1u << 20 |   \
    1u << 23 | 1u << 24 | 1u << 29) /* FSGSBASE … INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA; no TSX, AVX-512 */
-#define ALLOWED_7_ECX (1u << 2 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22) /* UMIP, GFNI, VAES, VPCLMULQDQ, RDPID */
-#define ALLOWED_7_EDX (1u << 4 | 1u << 10 | 1u << 26 | 1u << 27 | 1u << 29 | 1u << 31) /* FSRM, speculation controls */
+#define ALLOWED_7_ECX  (1u << 2 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22) /* UMIP, GFNI, VAES, VPCLMULQDQ, RDPID */
+#define ALLOWED_7_EDX  (1u << 4 | 1u << 10 | 1u << 26 | 1u << 27 | 1u << 29 | 1u << 31) /* FSRM, speculation controls */
 #define ALLOWED_D1_EAX 7u /* XSAVEOPT, XSAVEC, XGETBV with ECX 1; no XSAVES */
 #define ALLOWED_81_EDX (0x0183f3ffu | 1u << 11 | 1u << 20 | 1u << 22 | 1u << 25 | 1u << 26 | 1u << 27 | 1u << 29)
 #define ALLOWED_81_ECX (1u << 0 | 1u << 1 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8) /* LAHF … 3DNOWPREFETCH */
@@ -96,9 +96,17 @@ bool kvm_read_features(VmAccel *accel, GError **error)
 /* The leaves to tell, and how many subleaves of each. */
 static const struct {
   uint32_t first, last, n_subleaves;
-} ranges[] = { { 0, 3, 1 },       { 4, 4, 4 },     { 5, 6, 1 },  { 7, 7, 1 },
-               { 8, 0xa, 1 },     { 0xb, 0xb, 3 }, { 0xc, 0xc, 1 }, { 0xd, 0xd, 3 },
-               { 0xe, 0x16, 1 },  { 0x40000000, 0x40000001, 1 }, { 0x80000000, 0x80000008, 1 } };
+} ranges[] = { { 0, 3, 1 },
+               { 4, 4, 4 },
+               { 5, 6, 1 },
+               { 7, 7, 1 },
+               { 8, 0xa, 1 },
+               { 0xb, 0xb, 3 },
+               { 0xc, 0xc, 1 },
+               { 0xd, 0xd, 3 },
+               { 0xe, 0x16, 1 },
+               { 0x40000000, 0x40000001, 1 },
+               { 0x80000000, 0x80000008, 1 } };
 
 static void add_entries(const KvmCpu *kc, uint32_t leaf, uint32_t n_subleaves, struct kvm_cpuid2 *list)
 {
@@ -106,9 +114,14 @@ static void add_entries(const KvmCpu *kc, uint32_t leaf, uint32_t n_subleaves, s
   for (uint32_t subleaf = 0; subleaf < n_subleaves; subleaf++) {
     uint32_t out[4];
     x86_cpuid(kc->vcpu->x86, &kc->accel->features, &topology, 0xfee00900, leaf, subleaf, out);
-    list->entries[list->nent++] = (struct kvm_cpuid_entry2){
-      .function = leaf, .index = subleaf, .flags = n_subleaves > 1 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
-      .eax = out[0], .ebx = out[1], .ecx = out[2], .edx = out[3] };
+    list->entries[list->nent++] =
+        (struct kvm_cpuid_entry2){ .function = leaf,
+                                   .index = subleaf,
+                                   .flags = n_subleaves > 1 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+                                   .eax = out[0],
+                                   .ebx = out[1],
+                                   .ecx = out[2],
+                                   .edx = out[3] };
   }
 }
 

@@ -41,7 +41,7 @@ struct VmAccel {
   GArray *slots;      /* of KvmSlot, ascending */
   GArray *free_slots; /* of uint32_t: ids to use again */
   uint32_t next_slot;
-  GArray *coalesced; /* of struct kvm_coalesced_mmio_zone */
+  GArray *coalesced;                /* of struct kvm_coalesced_mmio_zone */
   _Atomic uint32_t slot_generation; /* counts changes: a CPU may have met a hole in between */
 
   GMutex ring_mutex; /* taken before any context's lock: one drains at a time */
@@ -53,10 +53,10 @@ typedef struct KvmCpu {
   VmAccel *accel;
   int fd;
   struct kvm_run *run;
-  pthread_t thread; /* valid while vcpu->in_guest */
-  bool has_cpuid;       /* told at the first run, when the number of CPUs is known */
-  bool load_pending;    /* vcpu->x86 is the truth and KVM does not know it yet */
-  bool store_valid;     /* vcpu->x86 is what KVM has, since the last exit */
+  pthread_t thread;        /* valid while vcpu->in_guest */
+  bool has_cpuid;          /* told at the first run, when the number of CPUs is known */
+  bool load_pending;       /* vcpu->x86 is the truth and KVM does not know it yet */
+  bool store_valid;        /* vcpu->x86 is what KVM has, since the last exit */
   bool completion_pending; /* the last exit's instruction is finished by the next KVM_RUN */
   uint8_t known_cr8;
   /* When the CPU last left the loop, to let its TSC stand still with the machine. */
@@ -65,7 +65,10 @@ typedef struct KvmCpu {
   _Atomic uint64_t tsc_offset; /* guest's TSC - host's TSC */
 } KvmCpu;
 
-static inline KvmCpu *kvm_cpu(VmCpu *cpu) { return cpu->accel_cpu; }
+static inline KvmCpu *kvm_cpu(VmCpu *cpu)
+{
+  return cpu->accel_cpu;
+}
 
 /* ioctl() that is repeated when a signal came. -1 with errno. */
 int kvm_ioctl(int fd, unsigned long request, void *argument);

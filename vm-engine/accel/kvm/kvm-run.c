@@ -24,10 +24,10 @@
 #include "vm-engine/vm.h"
 
 #define REQUESTS_FOR_LOOP (VM_CPU_REQ_STOP | VM_CPU_REQ_INIT | VM_CPU_REQ_SIPI)
-#define MSR_TSC 0x10u
-#define MSR_APIC_BASE 0x1bu
-#define MSR_TSC_ADJUST 0x3bu
-#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_TSC           0x10u
+#define MSR_APIC_BASE     0x1bu
+#define MSR_TSC_ADJUST    0x3bu
+#define MSR_TSC_DEADLINE  0x6e0u
 /* Left and back within this much of lost time: the machine was not paused in between. */
 #define PAUSE_NS (2 * VM_NS_PER_MS)
 
@@ -305,9 +305,9 @@ static VmCpuExit run_failed(KvmCpu *kc, int error)
 {
   if (error == EINTR || error == EAGAIN)
     return GO_ON;
-  return error_exit(kc, g_strdup_printf("KVM cannot run the guest (KVM_RUN): %s%s", g_strerror(error),
-                                        error == EFAULT ? " (its memory cannot be reached; is this computer out of memory?)"
-                                                        : ""));
+  return error_exit(
+      kc, g_strdup_printf("KVM cannot run the guest (KVM_RUN): %s%s", g_strerror(error),
+                          error == EFAULT ? " (its memory cannot be reached; is this computer out of memory?)" : ""));
 }
 
 static VmCpuExit handle_exit(KvmCpu *kc, uint32_t generation)
@@ -333,8 +333,8 @@ static VmCpuExit handle_exit(KvmCpu *kc, uint32_t generation)
                                           "); \"--accel tcg\" runs the guest without KVM",
                                           (uint64_t)run->fail_entry.hardware_entry_failure_reason));
   default:
-    return error_exit(kc, g_strdup_printf("KVM left the guest for reason %u, which Oriel does not know",
-                                          run->exit_reason));
+    return error_exit(kc,
+                      g_strdup_printf("KVM left the guest for reason %u, which Oriel does not know", run->exit_reason));
   }
 }
 

@@ -55,7 +55,9 @@ static void add_pages(Wanted *wanted, const VmFlatRange *range, VmGpa start, VmG
   bool writable = range->write_ram == range->read_ram && range->write_offset == range->read_offset;
   if (!writable && !wanted->accel->has_readonly)
     return;
-  KvmSlot slot = { .gpa = shown_at + (first - start), .size = last - first, .ram = range->read_ram,
+  KvmSlot slot = { .gpa = shown_at + (first - start),
+                   .size = last - first,
+                   .ram = range->read_ram,
                    .ram_offset = range->read_offset + (first - range->start) };
   slot.flags = (writable ? 0 : KVM_MEM_READONLY) | (range->read_ram->track_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0);
   add_slot(wanted, slot);
@@ -65,7 +67,8 @@ static void collect_range(const VmFlatRange *range, void *opaque)
 {
   Wanted *wanted = opaque;
   if (range->coalesced && range->write_ram == NULL) {
-    struct kvm_coalesced_mmio_zone zone = { .addr = range->start, .size = (uint32_t)MIN(range->end - range->start, 1u << 30) };
+    struct kvm_coalesced_mmio_zone zone = { .addr = range->start,
+                                            .size = (uint32_t)MIN(range->end - range->start, 1u << 30) };
     g_array_append_val(wanted->coalesced, zone);
   }
   if (range->read_ram == NULL)
@@ -91,8 +94,10 @@ static void collect_wrapped(const VmFlatRange *range, void *opaque)
 
 static bool set_region(VmAccel *accel, const KvmSlot *slot, uint64_t size)
 {
-  struct kvm_userspace_memory_region region = { .slot = slot->id, .flags = size > 0 ? slot->flags : 0,
-                                                .guest_phys_addr = slot->gpa, .memory_size = size,
+  struct kvm_userspace_memory_region region = { .slot = slot->id,
+                                                .flags = size > 0 ? slot->flags : 0,
+                                                .guest_phys_addr = slot->gpa,
+                                                .memory_size = size,
                                                 .userspace_addr = (uintptr_t)(slot->ram->hva + slot->ram_offset) };
   return kvm_ioctl(accel->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) == 0;
 }
@@ -198,7 +203,8 @@ static void view_changed(void *opaque)
 {
   VmAccel *accel = opaque;
   VmMemory *memory = vm_get_memory(accel->vm);
-  Wanted wanted = { .accel = accel, .slots = g_array_new(FALSE, FALSE, sizeof(KvmSlot)),
+  Wanted wanted = { .accel = accel,
+                    .slots = g_array_new(FALSE, FALSE, sizeof(KvmSlot)),
                     .coalesced = g_array_new(FALSE, FALSE, sizeof(struct kvm_coalesced_mmio_zone)),
                     .a20_off = !vm_memory_get_a20(memory) };
   vm_memory_foreach_range(memory, VM_VIEW_NORMAL, collect_range, &wanted);

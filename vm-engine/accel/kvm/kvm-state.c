@@ -11,10 +11,10 @@
 #include "vm-engine/vm.h"
 #include "vm-engine/x86/tsc.h"
 
-#define MSR_TSC 0x10u
+#define MSR_TSC           0x10u
 #define APIC_BASE_DEFAULT 0xfee00900u
-#define XSAVE_XSTATE_BV 512
-#define XSAVE_YMM_HIGH 576
+#define XSAVE_XSTATE_BV   512
+#define XSAVE_YMM_HIGH    576
 
 /* ---- MSRs --------------------------------------------------------------------------------------------------------------- */
 
@@ -24,24 +24,30 @@ typedef struct MsrRow {
   bool always;   /* not in KVM's list, but known to it */
 } MsrRow;
 
-#define ROW(index, field) { index, offsetof(X86Cpu, field), false }
+#define ROW(index, field)                                                                                              \
+  {                                                                                                                    \
+    index, offsetof(X86Cpu, field), false                                                                              \
+  }
 static const MsrRow msr_rows[] = {
-  ROW(0x174, sysenter_cs),  ROW(0x175, sysenter_esp), ROW(0x176, sysenter_eip),   ROW(0xc0000081, star),
-  ROW(0xc0000082, lstar),   ROW(0xc0000083, cstar),   ROW(0xc0000084, sfmask),    ROW(0xc0000102, kernel_gs_base),
-  ROW(0xc0000103, tsc_aux), ROW(0x277, pat),          ROW(0x1a0, misc_enable),    ROW(0x48, spec_ctrl),
-  ROW(0x3b, tsc_adjust),    ROW(0x17a, mcg_status),   ROW(0x17b, mcg_ctl),        ROW(0x1d9, debugctl),
+  ROW(0x174, sysenter_cs),    ROW(0x175, sysenter_esp), ROW(0x176, sysenter_eip), ROW(0xc0000081, star),
+  ROW(0xc0000082, lstar),     ROW(0xc0000083, cstar),   ROW(0xc0000084, sfmask),  ROW(0xc0000102, kernel_gs_base),
+  ROW(0xc0000103, tsc_aux),   ROW(0x277, pat),          ROW(0x1a0, misc_enable),  ROW(0x48, spec_ctrl),
+  ROW(0x3b, tsc_adjust),      ROW(0x17a, mcg_status),   ROW(0x17b, mcg_ctl),      ROW(0x1d9, debugctl),
   ROW(0x3a, feature_control),
 };
 
-#define MTRR(index, field) { index, offsetof(X86Cpu, field), true }
+#define MTRR(index, field)                                                                                             \
+  {                                                                                                                    \
+    index, offsetof(X86Cpu, field), true                                                                               \
+  }
 static const MsrRow mtrr_rows[] = {
-  MTRR(0x2ff, mtrr_def_type),   MTRR(0x250, mtrr_fixed[0]),   MTRR(0x258, mtrr_fixed[1]),   MTRR(0x259, mtrr_fixed[2]),
-  MTRR(0x268, mtrr_fixed[3]),   MTRR(0x269, mtrr_fixed[4]),   MTRR(0x26a, mtrr_fixed[5]),   MTRR(0x26b, mtrr_fixed[6]),
-  MTRR(0x26c, mtrr_fixed[7]),   MTRR(0x26d, mtrr_fixed[8]),   MTRR(0x26e, mtrr_fixed[9]),   MTRR(0x26f, mtrr_fixed[10]),
-  MTRR(0x200, mtrr_var[0][0]),  MTRR(0x201, mtrr_var[0][1]),  MTRR(0x202, mtrr_var[1][0]),  MTRR(0x203, mtrr_var[1][1]),
-  MTRR(0x204, mtrr_var[2][0]),  MTRR(0x205, mtrr_var[2][1]),  MTRR(0x206, mtrr_var[3][0]),  MTRR(0x207, mtrr_var[3][1]),
-  MTRR(0x208, mtrr_var[4][0]),  MTRR(0x209, mtrr_var[4][1]),  MTRR(0x20a, mtrr_var[5][0]),  MTRR(0x20b, mtrr_var[5][1]),
-  MTRR(0x20c, mtrr_var[6][0]),  MTRR(0x20d, mtrr_var[6][1]),  MTRR(0x20e, mtrr_var[7][0]),  MTRR(0x20f, mtrr_var[7][1]),
+  MTRR(0x2ff, mtrr_def_type),  MTRR(0x250, mtrr_fixed[0]),  MTRR(0x258, mtrr_fixed[1]),  MTRR(0x259, mtrr_fixed[2]),
+  MTRR(0x268, mtrr_fixed[3]),  MTRR(0x269, mtrr_fixed[4]),  MTRR(0x26a, mtrr_fixed[5]),  MTRR(0x26b, mtrr_fixed[6]),
+  MTRR(0x26c, mtrr_fixed[7]),  MTRR(0x26d, mtrr_fixed[8]),  MTRR(0x26e, mtrr_fixed[9]),  MTRR(0x26f, mtrr_fixed[10]),
+  MTRR(0x200, mtrr_var[0][0]), MTRR(0x201, mtrr_var[0][1]), MTRR(0x202, mtrr_var[1][0]), MTRR(0x203, mtrr_var[1][1]),
+  MTRR(0x204, mtrr_var[2][0]), MTRR(0x205, mtrr_var[2][1]), MTRR(0x206, mtrr_var[3][0]), MTRR(0x207, mtrr_var[3][1]),
+  MTRR(0x208, mtrr_var[4][0]), MTRR(0x209, mtrr_var[4][1]), MTRR(0x20a, mtrr_var[5][0]), MTRR(0x20b, mtrr_var[5][1]),
+  MTRR(0x20c, mtrr_var[6][0]), MTRR(0x20d, mtrr_var[6][1]), MTRR(0x20e, mtrr_var[7][0]), MTRR(0x20f, mtrr_var[7][1]),
 };
 
 #define MAX_MSRS (G_N_ELEMENTS(msr_rows) + G_N_ELEMENTS(mtrr_rows))
@@ -159,11 +165,24 @@ static void put_regs(KvmCpu *kc)
 {
   const X86Cpu *x = kc->vcpu->x86;
   struct kvm_regs regs = {
-    .rax = x->gpr[X86_RAX], .rbx = x->gpr[X86_RBX], .rcx = x->gpr[X86_RCX], .rdx = x->gpr[X86_RDX],
-    .rsi = x->gpr[X86_RSI], .rdi = x->gpr[X86_RDI], .rsp = x->gpr[X86_RSP], .rbp = x->gpr[X86_RBP],
-    .r8 = x->gpr[X86_R8],   .r9 = x->gpr[X86_R9],   .r10 = x->gpr[X86_R10], .r11 = x->gpr[X86_R11],
-    .r12 = x->gpr[X86_R12], .r13 = x->gpr[X86_R13], .r14 = x->gpr[X86_R14], .r15 = x->gpr[X86_R15],
-    .rip = x->rip,          .rflags = x->rflags,
+    .rax = x->gpr[X86_RAX],
+    .rbx = x->gpr[X86_RBX],
+    .rcx = x->gpr[X86_RCX],
+    .rdx = x->gpr[X86_RDX],
+    .rsi = x->gpr[X86_RSI],
+    .rdi = x->gpr[X86_RDI],
+    .rsp = x->gpr[X86_RSP],
+    .rbp = x->gpr[X86_RBP],
+    .r8 = x->gpr[X86_R8],
+    .r9 = x->gpr[X86_R9],
+    .r10 = x->gpr[X86_R10],
+    .r11 = x->gpr[X86_R11],
+    .r12 = x->gpr[X86_R12],
+    .r13 = x->gpr[X86_R13],
+    .r14 = x->gpr[X86_R14],
+    .r15 = x->gpr[X86_R15],
+    .rip = x->rip,
+    .rflags = x->rflags,
   };
   kvm_ioctl(kc->fd, KVM_SET_REGS, &regs);
 }
@@ -182,11 +201,18 @@ static void get_regs(KvmCpu *kc)
 
 static struct kvm_segment to_kvm(const X86Segment *s)
 {
-  return (struct kvm_segment){
-    .base = s->base, .limit = s->limit, .selector = s->selector,
-    .type = s->attr >> 8 & 15, .s = (s->attr & X86_ATTR_S) != 0, .dpl = s->attr >> X86_ATTR_DPL_SHIFT & 3,
-    .present = (s->attr & X86_ATTR_P) != 0, .avl = (s->attr & X86_ATTR_AVL) != 0, .l = (s->attr & X86_ATTR_L) != 0,
-    .db = (s->attr & X86_ATTR_DB) != 0, .g = (s->attr & X86_ATTR_G) != 0, .unusable = (s->attr & X86_ATTR_P) == 0 };
+  return (struct kvm_segment){ .base = s->base,
+                               .limit = s->limit,
+                               .selector = s->selector,
+                               .type = s->attr >> 8 & 15,
+                               .s = (s->attr & X86_ATTR_S) != 0,
+                               .dpl = s->attr >> X86_ATTR_DPL_SHIFT & 3,
+                               .present = (s->attr & X86_ATTR_P) != 0,
+                               .avl = (s->attr & X86_ATTR_AVL) != 0,
+                               .l = (s->attr & X86_ATTR_L) != 0,
+                               .db = (s->attr & X86_ATTR_DB) != 0,
+                               .g = (s->attr & X86_ATTR_G) != 0,
+                               .unusable = (s->attr & X86_ATTR_P) == 0 };
 }
 
 static X86Segment from_kvm(const struct kvm_segment *k)
@@ -251,8 +277,13 @@ static void put_fpu(KvmCpu *kc)
 {
   const X86Fpu *fpu = &kc->vcpu->x86->fpu;
   if (!kc->accel->has_xsave) {
-    struct kvm_fpu plain = { .fcw = fpu->fcw, .fsw = fpu->fsw, .ftwx = fpu->ftw, .last_opcode = fpu->fop,
-                             .last_ip = fpu->fip, .last_dp = fpu->fdp, .mxcsr = fpu->mxcsr };
+    struct kvm_fpu plain = { .fcw = fpu->fcw,
+                             .fsw = fpu->fsw,
+                             .ftwx = fpu->ftw,
+                             .last_opcode = fpu->fop,
+                             .last_ip = fpu->fip,
+                             .last_dp = fpu->fdp,
+                             .mxcsr = fpu->mxcsr };
     memcpy(plain.fpr, fpu->st, sizeof(plain.fpr));
     memcpy(plain.xmm, fpu->xmm, sizeof(plain.xmm));
     kvm_ioctl(kc->fd, KVM_SET_FPU, &plain);

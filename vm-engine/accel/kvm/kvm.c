@@ -14,7 +14,7 @@
 
 /* Three pages and one that processors without "unrestricted guest" need of the guest's space; between the devices and
  * the firmware at the end of the first 4 GiB, where no guest looks. */
-#define TSS_ADDRESS 0xfffbd000u
+#define TSS_ADDRESS          0xfffbd000u
 #define IDENTITY_MAP_ADDRESS 0xfffbc000u
 
 int kvm_ioctl(int fd, unsigned long request, void *argument)
@@ -57,7 +57,8 @@ int kvm_open(GError **error)
     return fd;
   g_set_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED,
               "KVM cannot be used: /dev/kvm speaks version %d of its interface, Oriel version %d; "
-              "update this computer's kernel", version, KVM_API_VERSION);
+              "update this computer's kernel",
+              version, KVM_API_VERSION);
   close(fd);
   return -1;
 }
@@ -93,8 +94,10 @@ static bool check_capabilities(VmAccel *accel, GError **error)
     unsigned capability;
     const char *name;
   } needed[] = {
-    { KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" }, { KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
-    { KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },     { KVM_CAP_SYNC_MMU, "KVM_CAP_SYNC_MMU" },
+    { KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
+    { KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
+    { KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },
+    { KVM_CAP_SYNC_MMU, "KVM_CAP_SYNC_MMU" },
   };
   for (unsigned i = 0; i < G_N_ELEMENTS(needed); i++)
     if (!need_capability(accel, needed[i].capability, needed[i].name, error))
@@ -131,8 +134,8 @@ static void read_msr_list(VmAccel *accel)
 static void route_msrs(VmAccel *accel)
 {
   uint64_t reasons = (uint64_t)kvm_check(accel, KVM_CAP_X86_USER_SPACE_MSR) > 0
-                       ? KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER
-                       : 0;
+                         ? KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER
+                         : 0;
   if (reasons == 0 || kvm_check(accel, KVM_CAP_X86_MSR_FILTER) <= 0)
     return;
   struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_USER_SPACE_MSR, .args = { reasons } };
@@ -142,16 +145,24 @@ static void route_msrs(VmAccel *accel)
   const uint32_t rw = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
   struct kvm_msr_filter filter = {
     .flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
-    .ranges = { { rw, 1, 0x1b, deny }, { rw, 1, 0x6e0, deny }, { KVM_MSR_FILTER_WRITE, 1, 0x10, deny },
+    .ranges = { { rw, 1, 0x1b, deny },
+                { rw, 1, 0x6e0, deny },
+                { KVM_MSR_FILTER_WRITE, 1, 0x10, deny },
                 { KVM_MSR_FILTER_WRITE, 1, 0x3b, deny } },
   };
   accel->has_user_msrs = kvm_ioctl(accel->vm_fd, KVM_X86_SET_MSR_FILTER, &filter) == 0;
 }
 
-static void ignore_signal(int number) { (void)number; }
+static void ignore_signal(int number)
+{
+  (void)number;
+}
 
 /* Near the end of the real-time range, away from what libraries use. */
-int kvm_kick_signal(void) { return SIGRTMAX - 3; }
+int kvm_kick_signal(void)
+{
+  return SIGRTMAX - 3;
+}
 
 /* The signal has nothing to do: that it arrives makes KVM_RUN return. */
 static void install_kick_handler(void)
@@ -277,7 +288,10 @@ static void kvm_cpu_store(VmCpu *cpu)
     kvm_get_state(kvm_cpu(cpu));
 }
 
-static uint64_t kvm_get_tsc_hz(VmAccel *accel) { return accel->tsc_hz; }
+static uint64_t kvm_get_tsc_hz(VmAccel *accel)
+{
+  return accel->tsc_hz;
+}
 
 static uint64_t kvm_cpu_get_tsc(VmCpu *cpu)
 {

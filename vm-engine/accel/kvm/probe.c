@@ -20,10 +20,10 @@
 #include "vm-engine/accel/kvm/probe.h"
 #include "vm-engine/clock.h"
 
-#define N_ATTEMPTS 2
-#define DEADLINE_NS (130 * VM_NS_PER_MS) /* of an attempt */
-#define MAX_CPUID_ENTRIES 256
-#define TSS_ADDRESS 0xfffbd000u
+#define N_ATTEMPTS           2
+#define DEADLINE_NS          (130 * VM_NS_PER_MS) /* of an attempt */
+#define MAX_CPUID_ENTRIES    256
+#define TSS_ADDRESS          0xfffbd000u
 #define IDENTITY_MAP_ADDRESS 0xfffbc000u
 
 extern const uint8_t vm_kvm_probe_guest[], vm_kvm_probe_guest_end[];
@@ -66,13 +66,25 @@ static int64_t read_clock(clockid_t id)
   return ts.tv_sec * VM_NS_PER_SEC + ts.tv_nsec;
 }
 
-static int64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
-static int64_t thread_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
+static int64_t now_ns(void)
+{
+  return read_clock(CLOCK_MONOTONIC);
+}
+static int64_t thread_ns(void)
+{
+  return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
 
 /* ---- the machine ------------------------------------------------------------------------------------------------------ */
 
-static void put64(Probe *p, uint32_t at, uint64_t value) { memcpy(p->ram + at, &value, sizeof(value)); }
-static void put32(Probe *p, uint32_t at, uint32_t value) { memcpy(p->ram + at, &value, sizeof(value)); }
+static void put64(Probe *p, uint32_t at, uint64_t value)
+{
+  memcpy(p->ram + at, &value, sizeof(value));
+}
+static void put32(Probe *p, uint32_t at, uint32_t value)
+{
+  memcpy(p->ram + at, &value, sizeof(value));
+}
 
 static void fill_ram(Probe *p)
 {
@@ -86,7 +98,8 @@ static void fill_ram(Probe *p)
   for (uint32_t i = 0; i < PROBE_RAM_BYTES / 4096; i++)
     put64(p, PROBE_PT + 8 * i, (uint64_t)i << 12 | 7);
   uint64_t handler = vm_kvm_probe_page_fault;
-  put64(p, PROBE_IDT + 14 * 16, (handler & 0xffff) | 0x18 << 16 | UINT64_C(0x8e00) << 32 | (handler >> 16 & 0xffff) << 48);
+  put64(p, PROBE_IDT + 14 * 16,
+        (handler & 0xffff) | 0x18 << 16 | UINT64_C(0x8e00) << 32 | (handler >> 16 & 0xffff) << 48);
   put64(p, PROBE_IDT + 14 * 16 + 8, handler >> 32);
   put64(p, PROBE_DATA2, 0x3333);
 }
@@ -140,7 +153,10 @@ static bool create_cpu(Probe *p)
 
 /* ---- the deadline --------------------------------------------------------------------------------------------------------- */
 
-static void ignore_signal(int number) { (void)number; }
+static void ignore_signal(int number)
+{
+  (void)number;
+}
 
 /* Signals this thread when the time is up, again and again: one may come between two KVM_RUNs and be lost. */
 static void start_timer(Probe *p)
