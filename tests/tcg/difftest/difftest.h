@@ -118,7 +118,8 @@ void diff_native_run(const DiffCase *c, DiffState *after);
 typedef struct DiffEngine DiffEngine;
 DiffEngine *diff_engine_new(TcgBackend backend);
 void diff_engine_free(DiffEngine *engine);
-void diff_engine_run(DiffEngine *engine, const DiffCase *c, DiffState *after);
+/* `load_code`: the code was not there before; without it, what has been translated is used again. */
+void diff_engine_run(DiffEngine *engine, const DiffCase *c, DiffState *after, bool load_code);
 
 /* Appends the differences to `text`; true if there is none. */
 bool diff_compare(const DiffCase *c, const DiffState *native, const DiffState *engine, GString *text);

@@ -107,11 +107,13 @@ static void load_state(DiffEngine *e, const DiffCase *c)
   x86_tcg_import(cpu);
 }
 
-void diff_engine_run(DiffEngine *e, const DiffCase *c, DiffState *after)
+void diff_engine_run(DiffEngine *e, const DiffCase *c, DiffState *after, bool load_code)
 {
   TcgCpu *cpu = e->cpu;
-  bool written = vm_memory_write(e->memory, c->code_address, c->code, c->code_length);
-  g_assert(written);
+  if (load_code) {
+    bool written = vm_memory_write(e->memory, c->code_address, c->code, c->code_length);
+    g_assert(written);
+  }
   memcpy(host(e, DIFF_DATA), c->before.data, DIFF_DATA_BYTES);
   memcpy(host(e, DIFF_STACK), c->before.stack, DIFF_STACK_BYTES);
   load_state(e, c);

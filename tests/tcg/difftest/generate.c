@@ -159,7 +159,7 @@ static bool aim(Maker *m, uint32_t target)
   uint64_t *gpr = m->c->before.gpr;
   uint64_t wanted = target;
   if (d->seg == X86_GS || d->seg == X86_FS) {
-    wanted = d->seg == X86_GS ? (uint64_t)(target - DIFF_DATA) : target;
+    wanted = d->seg == X86_GS ? (uint64_t)target - DIFF_DATA : target;
   }
   if (d->addr_size == 1) {
     return true; /* 16-bit addresses reach unmapped memory only */
@@ -206,7 +206,7 @@ static uint64_t label(const Maker *m)
 }
 
 /* What an instruction looks at beside its operands, set to what makes it do something. `target` is its operand in memory. */
-static void fit_implicit(Maker *m, uint32_t target)
+static bool fit_implicit(Maker *m, uint32_t target)
 {
   uint64_t *gpr = m->c->before.gpr;
   bool addressed[16] = { false }; /* registers that the operand's address needs as they are */
@@ -222,6 +222,8 @@ static void fit_implicit(Maker *m, uint32_t target)
       gpr[m->d.rm] = to;
     } else if (data) {
       memcpy(data, &to, 8);
+    } else {
+      return false; /* a jump to anywhere */
     }
     break;
   case X86_I_RET:
@@ -258,6 +260,13 @@ static void fit_implicit(Maker *m, uint32_t target)
   default:
     break;
   }
+  return true;
+}
+
+/* What the overridden segment adds to addresses. */
+static uint64_t segment_base(const X86Decoded *d)
+{
+  return d->seg_override == X86_GS ? DIFF_DATA : 0;
 }
 
 /* Registers that name memory without modrm. */
@@ -266,7 +275,7 @@ static void fit_implicit_addresses(Maker *m)
   uint64_t *gpr = m->c->before.gpr;
   switch (m->d.insn) {
   case X86_I_XLAT:
-    gpr[X86_RBX] = pick_target(m);
+    gpr[X86_RBX] = pick_target(m) - segment_base(&m->d);
     break;
   case X86_I_LEAVE:
   case X86_I_ENTER:
@@ -275,16 +284,15 @@ static void fit_implicit_addresses(Maker *m)
   default:
     if (is_string((X86Insn)m->d.insn) ||
         (m->form->kind == DIFF_VECTOR && m->form->vector->flags & VEC_CUSTOM && m->form->map == X86_MAP_0F)) {
+      bool string = is_string((X86Insn)m->d.insn);
       gpr[X86_RSI] = pick_target(m);
       gpr[X86_RDI] = pick_target(m);
-      if (is_string((X86Insn)m->d.insn) && m->d.rep) {
-        gpr[X86_RCX] = diff_below(m->r, 40);
-      }
       if (diff_percent(m->r, 25)) { /* equal or overlapping operands */
         gpr[X86_RSI] = gpr[X86_RDI] + diff_below(m->r, 3) * 8;
       }
-      if (m->d.seg_override == X86_GS) {
-        gpr[X86_RSI] -= DIFF_DATA;
+      gpr[string ? X86_RSI : X86_RDI] -= segment_base(&m->d);
+      if (string && m->d.rep) {
+        gpr[X86_RCX] = diff_below(m->r, 40);
       }
     }
     break;
@@ -394,7 +402,7 @@ static bool may_follow(const DiffForm *f)
   case X86_I_ROR:
   case X86_I_RCL:
   case X86_I_RCR: /* see compare.c */
-    return f->opcode != 0xc0 && f->opcode != 0xc1;
+    return f->opcode == 0xd0 || f->opcode == 0xd1;
   case X86_I_BT:
   case X86_I_BTS:
   case X86_I_BTR:
@@ -442,8 +450,8 @@ static bool make_insn(Maker *m)
     return false;
   }
   fit_immediates(m);
-  if (!m->sequence) {
-    fit_implicit(m, memory ? target : 0);
+  if (!m->sequence && !fit_implicit(m, memory ? target : 0)) {
+    return false;
   }
   if (m->form->kind == DIFF_FPU_STATE && memory) {
     fit_state_operand(m, target);
@@ -462,6 +470,25 @@ static const DiffForm *pick_follower(DiffRandom *r, const GArray *forms, const D
   }
 }
 
+/* A conditional jump over the next instruction (or to it): blocks end here, with flags that live on. Returns where its
+ * displacement is. */
+static uint8_t *put_jump(DiffCase *c, DiffRandom *r)
+{
+  c->code[c->code_length++] = (uint8_t)(0x70 | diff_below(r, 16));
+  c->code[c->code_length++] = 0;
+  return c->code + c->code_length - 1;
+}
+
+static bool put_insn(DiffCase *c, DiffRandom *r, const DiffForm *form, bool sequence)
+{
+  Maker m = { .c = c, .r = r, .form = form, .sequence = sequence, .bytes = c->code + c->code_length };
+  if (!(c->is64 ? form->in64 : form->in32) || !make_insn(&m)) {
+    return false;
+  }
+  c->code_length += m.n;
+  return true;
+}
+
 bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, bool is64, unsigned n_insns,
                    uint32_t code_address)
 {
@@ -471,28 +498,17 @@ bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffFo
   diff_random_state(r, &c->before);
   c->before.gpr[X86_RSP] =
       DIFF_STACK + DIFF_STACK_BYTES / 2 + (diff_percent(r, 70) ? 8 * diff_below(r, 8) : diff_below(r, 64));
-  if (n_insns > 1 && !may_follow(form)) {
-    n_insns = 1;
+  bool sequence = n_insns > 1 && may_follow(form);
+  if (!put_insn(c, r, form, sequence)) {
+    return false;
   }
-  for (unsigned i = 0; i < n_insns; i++) {
-    Maker m = { .c = c,
-                .r = r,
-                .form = i ? pick_follower(r, forms, form) : form,
-                .sequence = n_insns > 1,
-                .bytes = c->code + c->code_length };
-    if (!(is64 ? m.form->in64 : m.form->in32)) {
-      if (i) {
-        continue;
-      }
-      return false;
+  for (unsigned i = 1; sequence && i < n_insns; i++) {
+    uint8_t *skip = diff_percent(r, 20) ? put_jump(c, r) : NULL;
+    unsigned start = c->code_length;
+    put_insn(c, r, pick_follower(r, forms, form), true);
+    if (skip && diff_percent(r, 50)) {
+      *skip = (uint8_t)(c->code_length - start);
     }
-    if (!make_insn(&m)) {
-      if (i) {
-        continue;
-      }
-      return false;
-    }
-    c->code_length += m.n;
   }
   memset(c->code + c->code_length, 0xcc, 16);
   c->code_length += 16;
