@@ -24,7 +24,8 @@ struct _OrielDisplay {
   gpointer key_filter_data;
   guint8 keys_down[KEY_MAX / 8 + 1]; /* what the guest was told is down */
   bool grabbed;
-  double last_x, last_y;  /* pointer, while not grabbed */
+  bool release_armed;     /* left Ctrl+Alt alone are down: letting go of them lets go of the pointer */
+  double last_x, last_y;  /* where the grabbed pointer was, on displays that do not let us move it; -1: not known */
   double rest_x, rest_y;  /* movement below a pixel, kept for the next event */
   double wheel_rest;
 };

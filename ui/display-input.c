@@ -1,12 +1,15 @@
 /*
  * The display widget's input: keys by place, and the pointer.
  *
- * A pointer that the guest takes relatively (a PS/2 mouse) has to be grabbed: a click does it, left Ctrl+Alt lets go. While
- * grabbed the host's pointer is hidden and put back to the middle after each movement, so it never meets an edge.
+ * A pointer that the guest takes relatively (a PS/2 mouse) has to be grabbed: a click does it; left Ctrl+Alt, pressed and let
+ * go without another key, ends it, so that Ctrl+Alt+Del and its like still reach the guest. While grabbed the host's pointer
+ * is hidden and put back to the middle after each movement, so it never meets an edge.
  */
 #include "ui/display-impl.h"
 
-#include <math.h>
+#ifdef GDK_WINDOWING_X11
+#include <gdk/gdkx.h>
+#endif
 
 #include "ui/keys.h"
 #include "vm-engine/input.h"
@@ -42,10 +45,24 @@ void oriel_display_release_keys(OrielDisplay *d)
       send_key(d, code, false);
 }
 
-/* Left Ctrl and left Alt together, and nothing else. */
-static bool is_release_combination(const OrielDisplay *d, guint16 code)
+static bool any_other_down(const OrielDisplay *d)
 {
-  return (code == KEY_LEFTALT && is_down(d, KEY_LEFTCTRL)) || (code == KEY_LEFTCTRL && is_down(d, KEY_LEFTALT));
+  for (guint16 code = 1; code <= KEY_MAX; code++)
+    if (code != KEY_LEFTCTRL && code != KEY_LEFTALT && is_down(d, code))
+      return true;
+  return false;
+}
+
+/* After a key went down or up: is it the end of the combination that lets go of the pointer? */
+static bool ends_grab(OrielDisplay *d, guint16 code, bool down)
+{
+  bool of_it = code == KEY_LEFTCTRL || code == KEY_LEFTALT;
+  bool ends = d->release_armed && of_it && !down;
+  if (down)
+    d->release_armed = of_it && is_down(d, KEY_LEFTCTRL) && is_down(d, KEY_LEFTALT) && !any_other_down(d);
+  else if (of_it)
+    d->release_armed = false;
+  return ends;
 }
 
 static gboolean on_key(GtkWidget *widget, GdkEventKey *event, gpointer unused)
@@ -61,7 +78,7 @@ static gboolean on_key(GtkWidget *widget, GdkEventKey *event, gpointer unused)
     return FALSE;
   if (down || is_down(d, code))
     send_key(d, code, down);
-  if (down && d->grabbed && is_release_combination(d, code))
+  if (ends_grab(d, code, down) && d->grabbed)
     oriel_display_ungrab(d);
   return TRUE;
 }
@@ -83,6 +100,16 @@ static void get_middle(OrielDisplay *d, int *x, int *y)
 {
   *x = gtk_widget_get_allocated_width(GTK_WIDGET(d)) / 2;
   *y = gtk_widget_get_allocated_height(GTK_WIDGET(d)) / 2;
+}
+
+/* Only X11 lets a program move the pointer. */
+static bool can_warp(OrielDisplay *d)
+{
+#ifdef GDK_WINDOWING_X11
+  return GDK_IS_X11_DISPLAY(gtk_widget_get_display(GTK_WIDGET(d)));
+#else
+  return false;
+#endif
 }
 
 static void warp_to_middle(OrielDisplay *d)
@@ -109,8 +136,10 @@ void oriel_display_grab(OrielDisplay *d)
     return;
   d->grabbed = true;
   d->rest_x = d->rest_y = 0;
+  d->last_x = d->last_y = -1;
   gtk_widget_grab_focus(GTK_WIDGET(d));
-  warp_to_middle(d);
+  if (can_warp(d))
+    warp_to_middle(d);
   g_signal_emit_by_name(d, "grab-changed");
 }
 
@@ -140,20 +169,31 @@ static void move_absolute(OrielDisplay *d, double x, double y)
   vm_input_move_absolute(input_of(d), (int)(CLAMP(px, 0, 1) * ABSOLUTE_MAX), (int)(CLAMP(py, 0, 1) * ABSOLUTE_MAX));
 }
 
-static void move_grabbed(OrielDisplay *d, double x, double y)
+/* Whole pixels go to the guest, the rest waits. */
+static void add_movement(OrielDisplay *d, double x, double y)
 {
-  int middle_x, middle_y;
-  get_middle(d, &middle_x, &middle_y);
-  d->rest_x += x - middle_x;
-  d->rest_y += y - middle_y;
+  d->rest_x += x;
+  d->rest_y += y;
   int dx = (int)d->rest_x, dy = (int)d->rest_y;
-  if (x == middle_x && y == middle_y)
-    return;
   d->rest_x -= dx;
   d->rest_y -= dy;
   if (dx != 0 || dy != 0)
     vm_input_move_relative(input_of(d), dx, dy);
-  warp_to_middle(d);
+}
+
+static void move_grabbed(OrielDisplay *d, double x, double y)
+{
+  int middle_x, middle_y;
+  get_middle(d, &middle_x, &middle_y);
+  if (!can_warp(d)) {
+    if (d->last_x >= 0)
+      add_movement(d, x - d->last_x, y - d->last_y);
+    d->last_x = x;
+    d->last_y = y;
+  } else if (x != middle_x || y != middle_y) { /* else it is our own putting back */
+    add_movement(d, x - middle_x, y - middle_y);
+    warp_to_middle(d);
+  }
 }
 
 static gboolean on_motion(GtkWidget *widget, GdkEventMotion *event, gpointer unused)

@@ -148,6 +148,18 @@ bool oriel_display_wants_gl(void)
 
 /* ---- frames ---------------------------------------------------------------------------------------------------------------- */
 
+/* Has the part of the canvas drawn anew that shows `changed`; a pixel more on each side, for what smoothing mixes in. */
+static void queue_draw_changed(OrielDisplay *d, const VmRect *changed)
+{
+  OrielPlace place = oriel_display_get_place(d);
+  int scale = gtk_widget_get_scale_factor(d->canvas);
+  double fx = place.width / d->frame.width / scale, fy = place.height / d->frame.height / scale;
+  int left = (int)(place.x / scale + (changed->x - 1) * fx) - 1,
+      top = (int)(place.y / scale + (changed->y - 1) * fy) - 1;
+  gtk_widget_queue_draw_area(d->canvas, left, top, (int)((changed->width + 2) * fx) + 3,
+                             (int)((changed->height + 2) * fy) + 3);
+}
+
 static void show_frame(OrielDisplay *d, const VmFrame *frame)
 {
   bool resized = d->frame.width != frame->width || d->frame.height != frame->height;
@@ -157,8 +169,10 @@ static void show_frame(OrielDisplay *d, const VmFrame *frame)
     gtk_gl_area_make_current(GTK_GL_AREA(d->canvas));
     oriel_gl_picture_upload(d->gl, frame, &frame->changed);
     gtk_gl_area_queue_render(GTK_GL_AREA(d->canvas));
-  } else {
+  } else if (resized) {
     gtk_widget_queue_draw(d->canvas);
+  } else {
+    queue_draw_changed(d, &frame->changed);
   }
   if (resized)
     g_signal_emit(d, signals[SIGNAL_PICTURE_RESIZED], 0);

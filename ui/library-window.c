@@ -11,7 +11,8 @@
 
 #include "app/control.h"
 #include "app/library.h"
-#include "app/settings.h"
+#include "ui/launch.h"
+#include "ui/library-row.h"
 #include "ui/new-machine-dialog.h"
 
 #define UNDO_SECONDS  8
@@ -23,6 +24,7 @@ struct _OrielLibraryWindow {
   GFileMonitor *monitor;
   guint state_timer, undo_timer, refresh_idle;
   char *trashed_path, *trashed_name; /* what the undo would bring back */
+  char *wanted_name;                 /* to be selected by the next refresh; NULL: as it is */
 };
 
 G_DEFINE_TYPE(OrielLibraryWindow, oriel_library_window, GTK_TYPE_APPLICATION_WINDOW)
@@ -53,6 +55,12 @@ static gboolean on_toast_timeout(gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+static void on_dismiss(GtkButton *button, gpointer data)
+{
+  purge_trashed(data);
+  hide_toast(data);
+}
+
 static void show_toast(OrielLibraryWindow *w, const char *text, bool with_undo)
 {
   gtk_label_set_text(GTK_LABEL(w->toast_label), text);
@@ -62,13 +70,13 @@ static void show_toast(OrielLibraryWindow *w, const char *text, bool with_undo)
   w->undo_timer = g_timeout_add_seconds(UNDO_SECONDS, on_toast_timeout, w);
 }
 
-static void show_error(OrielLibraryWindow *w, const GError *error)
+void oriel_library_window_show_message(OrielLibraryWindow *w, const char *text)
 {
   purge_trashed(w);
-  show_toast(w, error->message, false);
+  show_toast(w, text, false);
 }
 
-static void refresh(OrielLibraryWindow *w);
+static void queue_refresh(OrielLibraryWindow *w);
 
 static void on_undo(GtkButton *button, gpointer data)
 {
@@ -79,24 +87,66 @@ static void on_undo(GtkButton *button, gpointer data)
     show_toast(w, error->message, false);
     return;
   }
+  w->wanted_name = g_steal_pointer(&w->trashed_name);
   g_clear_pointer(&w->trashed_path, g_free);
-  g_clear_pointer(&w->trashed_name, g_free);
-  refresh(w);
+  queue_refresh(w);
 }
 
 /* ---- a machine's doings ------------------------------------------------------------------------------------------------------ */
 
+static void on_launch_failed(const char *message, gpointer data)
+{
+  OrielLibraryWindow *w = data;
+  if (w->list != NULL) /* not closed meanwhile */
+    oriel_library_window_show_message(w, message);
+}
+
 static void start_machine(OrielLibraryWindow *w, const char *name)
 {
+  if (oriel_library_is_running(name))
+    oriel_library_window_show_message(w, _("It is running already; see its own window"));
+  else
+    oriel_launch(G_APPLICATION(gtk_window_get_application(GTK_WINDOW(w))), name, on_launch_failed, G_OBJECT(w));
+}
+
+typedef struct ControlCall {
+  char *path;
+  const char *command;
+} ControlCall;
+
+static void free_control_call(gpointer data)
+{
+  ControlCall *c = data;
+  g_free(c->path);
+  g_free(c);
+}
+
+/* In a thread: the machine may take its time to answer. */
+static void call_control(GTask *task, gpointer window, gpointer data, GCancellable *cancellable)
+{
+  const ControlCall *c = data;
   g_autoptr(GError) error = NULL;
-  g_autofree char *program = g_file_read_link("/proc/self/exe", &error);
-  const char *argv[] = { program, "run", name, NULL };
-  if (oriel_library_is_running(name)) {
-    show_toast(w, _("It is running already; see its own window"), false);
-    return;
-  }
-  if (program == NULL || !g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, &error))
-    show_error(w, error);
+  g_autofree char *answer = oriel_control_call(c->path, c->command, NULL, &error);
+  if (answer != NULL)
+    g_task_return_boolean(task, TRUE);
+  else
+    g_task_return_error(task, g_steal_pointer(&error));
+}
+
+static void on_control_answer(GObject *window, GAsyncResult *result, gpointer unused)
+{
+  g_autoptr(GError) error = NULL;
+  if (!g_task_propagate_boolean(G_TASK(result), &error))
+    on_launch_failed(error->message, window);
+}
+
+static void control_machine(OrielLibraryWindow *w, const char *name, const char *command)
+{
+  ControlCall *c = g_new(ControlCall, 1);
+  g_autoptr(GTask) task = g_task_new(w, NULL, on_control_answer, NULL);
+  *c = (ControlCall){ oriel_library_dup_control_path(name), command };
+  g_task_set_task_data(task, c, free_control_call);
+  g_task_run_in_thread(task, call_control);
 }
 
 static void remove_machine(OrielLibraryWindow *w, const char *name)
@@ -105,35 +155,66 @@ static void remove_machine(OrielLibraryWindow *w, const char *name)
   purge_trashed(w);
   w->trashed_path = oriel_library_trash(name, &error);
   if (w->trashed_path == NULL) {
-    show_error(w, error);
+    oriel_library_window_show_message(w, error->message);
     return;
   }
   w->trashed_name = g_strdup(name);
   g_autofree char *text = g_strdup_printf(_("“%s” was removed"), name);
   show_toast(w, text, true);
-  refresh(w);
+  queue_refresh(w);
 }
 
+typedef struct RenameDialog {
+  GtkWidget *dialog, *entry, *error;
+} RenameDialog;
+
+static void build_rename_dialog(RenameDialog *r, GtkWindow *parent, const char *name)
+{
+  GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 10), *label = gtk_label_new_with_mnemonic(_("_New name"));
+  r->dialog = gtk_dialog_new_with_buttons(_("Rename"), parent, GTK_DIALOG_MODAL | GTK_DIALOG_USE_HEADER_BAR,
+                                          _("_Cancel"), GTK_RESPONSE_CANCEL, _("_Rename"), GTK_RESPONSE_OK, NULL);
+  gtk_dialog_set_default_response(GTK_DIALOG(r->dialog), GTK_RESPONSE_OK);
+  gtk_window_set_resizable(GTK_WINDOW(r->dialog), FALSE);
+  r->entry = gtk_entry_new();
+  r->error = gtk_label_new(NULL);
+  gtk_entry_set_text(GTK_ENTRY(r->entry), name);
+  gtk_entry_set_activates_default(GTK_ENTRY(r->entry), TRUE);
+  gtk_entry_set_width_chars(GTK_ENTRY(r->entry), 32);
+  gtk_label_set_mnemonic_widget(GTK_LABEL(label), r->entry);
+  gtk_label_set_xalign(GTK_LABEL(label), 0);
+  gtk_label_set_xalign(GTK_LABEL(r->error), 0);
+  gtk_label_set_line_wrap(GTK_LABEL(r->error), TRUE);
+  gtk_label_set_max_width_chars(GTK_LABEL(r->error), 40);
+  gtk_style_context_add_class(gtk_widget_get_style_context(r->error), "error");
+  g_object_set(box, "margin", 18, NULL);
+  gtk_container_add(GTK_CONTAINER(box), label);
+  gtk_container_add(GTK_CONTAINER(box), r->entry);
+  gtk_container_add(GTK_CONTAINER(box), r->error);
+  gtk_container_add(GTK_CONTAINER(gtk_dialog_get_content_area(GTK_DIALOG(r->dialog))), box);
+  gtk_widget_show_all(box);
+  gtk_widget_hide(r->error);
+}
+
+/* An error stays in the dialog, beside what was typed. */
 static void rename_machine(OrielLibraryWindow *w, const char *name)
 {
-  GtkWidget *dialog =
-      gtk_dialog_new_with_buttons(_("Rename"), GTK_WINDOW(w), GTK_DIALOG_MODAL | GTK_DIALOG_USE_HEADER_BAR,
-                                  _("_Cancel"), GTK_RESPONSE_CANCEL, _("_Rename"), GTK_RESPONSE_OK, NULL);
-  GtkWidget *entry = gtk_entry_new();
-  g_autoptr(GError) error = NULL;
-  gtk_dialog_set_default_response(GTK_DIALOG(dialog), GTK_RESPONSE_OK);
-  gtk_entry_set_text(GTK_ENTRY(entry), name);
-  gtk_entry_set_activates_default(GTK_ENTRY(entry), TRUE);
-  atk_object_set_name(gtk_widget_get_accessible(entry), _("New name"));
-  g_object_set(entry, "margin", 18, "width-chars", 30, NULL);
-  gtk_container_add(GTK_CONTAINER(gtk_dialog_get_content_area(GTK_DIALOG(dialog))), entry);
-  gtk_widget_show(entry);
-  bool wanted = gtk_dialog_run(GTK_DIALOG(dialog)) == GTK_RESPONSE_OK;
-  g_autofree char *new_name = g_strdup(gtk_entry_get_text(GTK_ENTRY(entry)));
-  gtk_widget_destroy(dialog);
-  if (wanted && !g_str_equal(new_name, name) && !oriel_library_rename(name, new_name, &error))
-    show_error(w, error);
-  refresh(w);
+  RenameDialog r;
+  bool done = false;
+  build_rename_dialog(&r, GTK_WINDOW(w), name);
+  while (!done && gtk_dialog_run(GTK_DIALOG(r.dialog)) == GTK_RESPONSE_OK) {
+    g_autoptr(GError) error = NULL;
+    const char *new_name = gtk_entry_get_text(GTK_ENTRY(r.entry));
+    done = g_str_equal(new_name, name) || oriel_library_rename(name, new_name, &error);
+    if (done) {
+      g_free(w->wanted_name);
+      w->wanted_name = g_strdup(new_name);
+    } else {
+      gtk_label_set_text(GTK_LABEL(r.error), error->message);
+      gtk_widget_show(r.error);
+    }
+  }
+  gtk_widget_destroy(r.dialog);
+  queue_refresh(w);
 }
 
 static void open_folder(OrielLibraryWindow *w, const char *name)
@@ -142,7 +223,7 @@ static void open_folder(OrielLibraryWindow *w, const char *name)
   g_autofree char *folder = oriel_library_dup_machine_path(name);
   g_autofree char *uri = g_filename_to_uri(folder, NULL, NULL);
   if (!gtk_show_uri_on_window(GTK_WINDOW(w), uri, GDK_CURRENT_TIME, &error))
-    show_error(w, error);
+    oriel_library_window_show_message(w, error->message);
 }
 
 /* Actions on a machine take its name. */
@@ -163,12 +244,35 @@ static void do_open_folder(GSimpleAction *action, GVariant *name, gpointer data)
   open_folder(data, g_variant_get_string(name, NULL));
 }
 
+static void do_power_button(GSimpleAction *action, GVariant *name, gpointer data)
+{
+  control_machine(data, g_variant_get_string(name, NULL), "system_powerdown");
+}
+static void do_power_off(GSimpleAction *action, GVariant *name, gpointer data)
+{
+  control_machine(data, g_variant_get_string(name, NULL), "quit");
+}
+
+static void do_search(GSimpleAction *action, GVariant *unused, gpointer data)
+{
+  OrielLibraryWindow *w = data;
+  gtk_search_bar_set_search_mode(GTK_SEARCH_BAR(w->search_bar), TRUE);
+}
+
+static void do_close(GSimpleAction *action, GVariant *unused, gpointer data)
+{
+  gtk_window_close(GTK_WINDOW(data));
+}
+
 static void do_new(GSimpleAction *action, GVariant *unused, gpointer data)
 {
   OrielLibraryWindow *w = data;
-  g_autofree char *name = oriel_new_machine_dialog_run(GTK_WINDOW(w));
-  if (name != NULL)
-    refresh(w);
+  char *name = oriel_new_machine_dialog_run(GTK_WINDOW(w));
+  if (name == NULL)
+    return;
+  g_free(w->wanted_name);
+  w->wanted_name = name;
+  queue_refresh(w);
 }
 
 static void do_about(GSimpleAction *action, GVariant *unused, gpointer data)
@@ -180,109 +284,38 @@ static void do_about(GSimpleAction *action, GVariant *unused, gpointer data)
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------------------ */
 
-static char *describe(const char *name)
-{
-  g_autoptr(GError) error = NULL;
-  g_autoptr(OrielConfig) config = oriel_library_load(name, &error);
-  if (config == NULL)
-    return g_strdup(error->message);
-  g_autofree char *memory = oriel_format_size(oriel_config_get_number(config, "memory"));
-  guint cpus = (guint)oriel_config_get_number(config, "cpus");
-  g_autofree char *text =
-      g_strdup_printf(ngettext("%s memory, %u processor", "%s memory, %u processors", cpus), memory, cpus);
-  const char *title = oriel_config_get(config, "title");
-  return title ? g_strdup_printf("%s — %s", title, text) : g_steal_pointer(&text);
-}
-
-static GtkWidget *new_row_menu(const char *name)
-{
-  static const struct {
-    const char *label, *action;
-  } items[] = { { N_("Rename…"), "win.rename" },
-                { N_("Open Folder"), "win.open-folder" },
-                { N_("Remove"), "win.remove" } };
-  g_autoptr(GMenu) menu = g_menu_new();
-  for (size_t i = 0; i < G_N_ELEMENTS(items); i++) {
-    g_autoptr(GMenuItem) item = g_menu_item_new(_(items[i].label), NULL);
-    g_menu_item_set_action_and_target(item, items[i].action, "s", name);
-    g_menu_append_item(menu, item);
-  }
-  GtkWidget *button = gtk_menu_button_new();
-  gtk_menu_button_set_menu_model(GTK_MENU_BUTTON(button), G_MENU_MODEL(menu));
-  gtk_button_set_image(GTK_BUTTON(button), gtk_image_new_from_icon_name("view-more-symbolic", GTK_ICON_SIZE_BUTTON));
-  gtk_button_set_relief(GTK_BUTTON(button), GTK_RELIEF_NONE);
-  gtk_widget_set_tooltip_text(button, _("More"));
-  g_autofree char *label = g_strdup_printf(_("More for %s"), name);
-  atk_object_set_name(gtk_widget_get_accessible(button), label);
-  return button;
-}
-
-static void update_row_state(GtkWidget *row)
-{
-  const char *name = g_object_get_data(G_OBJECT(row), "name");
-  GtkWidget *state = g_object_get_data(G_OBJECT(row), "state"), *start = g_object_get_data(G_OBJECT(row), "start");
-  bool running = oriel_library_is_running(name);
-  gtk_label_set_text(GTK_LABEL(state), running ? _("running") : "");
-  gtk_widget_set_sensitive(start, !running);
-}
-
-static GtkWidget *new_start_button(const char *name)
-{
-  GtkWidget *start = gtk_button_new_from_icon_name("media-playback-start-symbolic", GTK_ICON_SIZE_BUTTON);
-  g_autofree char *label = g_strdup_printf(_("Start %s"), name);
-  gtk_actionable_set_action_name(GTK_ACTIONABLE(start), "win.start");
-  gtk_actionable_set_action_target(GTK_ACTIONABLE(start), "s", name);
-  gtk_widget_set_tooltip_text(start, _("Start"));
-  gtk_widget_set_valign(start, GTK_ALIGN_CENTER);
-  atk_object_set_name(gtk_widget_get_accessible(start), label);
-  return start;
-}
-
-static GtkWidget *new_row(const char *name)
-{
-  GtkWidget *row = gtk_list_box_row_new(), *box = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 12);
-  GtkWidget *texts = gtk_box_new(GTK_ORIENTATION_VERTICAL, 2), *title = gtk_label_new(NULL),
-            *state = gtk_label_new(NULL);
-  g_autofree char *text = describe(name);
-  g_autofree char *markup = g_markup_printf_escaped("<b>%s</b>", name);
-  GtkWidget *detail = gtk_label_new(text), *start = new_start_button(name);
-  gtk_label_set_markup(GTK_LABEL(title), markup);
-  gtk_label_set_xalign(GTK_LABEL(title), 0);
-  gtk_label_set_xalign(GTK_LABEL(detail), 0);
-  gtk_label_set_ellipsize(GTK_LABEL(detail), PANGO_ELLIPSIZE_END);
-  gtk_style_context_add_class(gtk_widget_get_style_context(detail), "dim-label");
-  gtk_style_context_add_class(gtk_widget_get_style_context(state), "dim-label");
-  g_object_set(box, "margin", 10, NULL);
-  gtk_box_pack_start(GTK_BOX(texts), title, FALSE, FALSE, 0);
-  gtk_box_pack_start(GTK_BOX(texts), detail, FALSE, FALSE, 0);
-  gtk_box_pack_start(GTK_BOX(box), gtk_image_new_from_icon_name("computer-symbolic", GTK_ICON_SIZE_DND), FALSE, FALSE,
-                     0);
-  gtk_box_pack_start(GTK_BOX(box), texts, TRUE, TRUE, 0);
-  gtk_box_pack_start(GTK_BOX(box), state, FALSE, FALSE, 0);
-  gtk_box_pack_start(GTK_BOX(box), start, FALSE, FALSE, 0);
-  gtk_box_pack_start(GTK_BOX(box), new_row_menu(name), FALSE, FALSE, 0);
-  gtk_container_add(GTK_CONTAINER(row), box);
-  g_object_set_data_full(G_OBJECT(row), "name", g_strdup(name), g_free);
-  g_object_set_data(G_OBJECT(row), "state", state);
-  g_object_set_data(G_OBJECT(row), "start", start);
-  atk_object_set_name(gtk_widget_get_accessible(row), name);
-  update_row_state(row);
-  gtk_widget_show_all(row);
-  return row;
-}
-
 static void destroy_row(GtkWidget *row, gpointer unused)
 {
   gtk_widget_destroy(row);
 }
 
+static GtkWidget *find_row(OrielLibraryWindow *w, const char *name)
+{
+  g_autoptr(GList) rows = gtk_container_get_children(GTK_CONTAINER(w->list));
+  for (GList *at = rows; at != NULL; at = at->next)
+    if (g_str_equal(oriel_library_row_get_name(at->data), name))
+      return at->data;
+  return NULL;
+}
+
+/* Makes the rows anew; the selection stays with its machine. */
 static void refresh(OrielLibraryWindow *w)
 {
   g_auto(GStrv) names = oriel_library_list();
+  GtkListBoxRow *selected = gtk_list_box_get_selected_row(GTK_LIST_BOX(w->list));
+  g_autofree char *name = g_strdup(w->wanted_name ? w->wanted_name
+                                   : selected     ? oriel_library_row_get_name(GTK_WIDGET(selected))
+                                                  : NULL);
+  g_clear_pointer(&w->wanted_name, g_free);
   gtk_container_foreach(GTK_CONTAINER(w->list), destroy_row, NULL);
-  for (char **name = names; *name != NULL; name++)
-    gtk_container_add(GTK_CONTAINER(w->list), new_row(*name));
+  for (char **at = names; *at != NULL; at++)
+    gtk_container_add(GTK_CONTAINER(w->list), oriel_library_row_new(*at));
   gtk_stack_set_visible_child_name(GTK_STACK(w->stack), *names ? "list" : "empty");
+  GtkWidget *row = name ? find_row(w, name) : NULL;
+  if (row == NULL)
+    return;
+  gtk_list_box_select_row(GTK_LIST_BOX(w->list), GTK_LIST_BOX_ROW(row));
+  gtk_widget_grab_focus(row);
 }
 
 static gboolean refresh_when_idle(gpointer data)
@@ -293,6 +326,13 @@ static gboolean refresh_when_idle(gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+/* Not at once: what asks for it may be a row's own menu, which a refresh destroys. */
+static void queue_refresh(OrielLibraryWindow *w)
+{
+  if (w->refresh_idle == 0)
+    w->refresh_idle = g_idle_add(refresh_when_idle, w);
+}
+
 static void on_folder_changed(GFileMonitor *monitor, GFile *file, GFile *other, GFileMonitorEvent event, gpointer data)
 {
   OrielLibraryWindow *w = data;
@@ -300,13 +340,12 @@ static void on_folder_changed(GFileMonitor *monitor, GFile *file, GFile *other, 
       event != G_FILE_MONITOR_EVENT_RENAMED && event != G_FILE_MONITOR_EVENT_MOVED_IN &&
       event != G_FILE_MONITOR_EVENT_MOVED_OUT)
     return;
-  if (w->refresh_idle == 0)
-    w->refresh_idle = g_idle_add(refresh_when_idle, w);
+  queue_refresh(w);
 }
 
 static void update_row(GtkWidget *row, gpointer unused)
 {
-  update_row_state(row);
+  oriel_library_row_update(row);
 }
 
 static gboolean on_state_timer(gpointer data)
@@ -318,14 +357,51 @@ static gboolean on_state_timer(gpointer data)
 
 static void on_row_activated(GtkListBox *list, GtkListBoxRow *row, gpointer data)
 {
-  start_machine(data, g_object_get_data(G_OBJECT(row), "name"));
+  start_machine(data, oriel_library_row_get_name(GTK_WIDGET(row)));
+}
+
+static gboolean on_menu_key(GtkWidget *list, gpointer unused)
+{
+  GtkListBoxRow *row = gtk_list_box_get_selected_row(GTK_LIST_BOX(list));
+  if (row != NULL)
+    oriel_library_row_open_menu(GTK_WIDGET(row));
+  return row != NULL;
+}
+
+static gboolean on_list_button(GtkWidget *list, GdkEventButton *event, gpointer unused)
+{
+  GtkListBoxRow *row = gtk_list_box_get_row_at_y(GTK_LIST_BOX(list), (int)event->y);
+  if (row == NULL || !gdk_event_triggers_context_menu((GdkEvent *)event))
+    return FALSE;
+  gtk_list_box_select_row(GTK_LIST_BOX(list), row);
+  oriel_library_row_open_menu(GTK_WIDGET(row));
+  return TRUE;
+}
+
+static gboolean on_list_key(GtkWidget *list, GdkEventKey *event, gpointer data)
+{
+  GtkListBoxRow *row = gtk_list_box_get_selected_row(GTK_LIST_BOX(list));
+  const char *action = event->keyval == GDK_KEY_F2 ? "rename" : event->keyval == GDK_KEY_Delete ? "remove" : NULL;
+  if (row == NULL || action == NULL)
+    return FALSE;
+  g_action_group_activate_action(G_ACTION_GROUP(data), action,
+                                 g_variant_new_string(oriel_library_row_get_name(GTK_WIDGET(row))));
+  return TRUE;
+}
+
+/* Typing anywhere searches. */
+static gboolean on_window_key(GtkWidget *window, GdkEvent *event, gpointer unused)
+{
+  OrielLibraryWindow *w = ORIEL_LIBRARY_WINDOW(window);
+  return gtk_window_propagate_key_event(GTK_WINDOW(w), &event->key) ||
+         gtk_search_bar_handle_event(GTK_SEARCH_BAR(w->search_bar), event);
 }
 
 static gboolean matches_search(GtkListBoxRow *row, gpointer data)
 {
   OrielLibraryWindow *w = data;
   g_autofree char *wanted = g_utf8_casefold(gtk_entry_get_text(GTK_ENTRY(w->search_entry)), -1);
-  g_autofree char *name = g_utf8_casefold(g_object_get_data(G_OBJECT(row), "name"), -1);
+  g_autofree char *name = g_utf8_casefold(oriel_library_row_get_name(GTK_WIDGET(row)), -1);
   return strstr(name, wanted) != NULL;
 }
 
@@ -387,15 +463,21 @@ static GtkWidget *new_toast(OrielLibraryWindow *w)
   w->toast = gtk_revealer_new();
   w->toast_label = gtk_label_new(NULL);
   w->undo_button = gtk_button_new_with_mnemonic(_("_Undo"));
+  GtkWidget *close = gtk_button_new_from_icon_name("window-close-symbolic", GTK_ICON_SIZE_BUTTON);
+  gtk_button_set_relief(GTK_BUTTON(close), GTK_RELIEF_NONE);
+  gtk_widget_set_tooltip_text(close, _("Dismiss"));
+  atk_object_set_name(gtk_widget_get_accessible(close), _("Dismiss"));
   gtk_label_set_line_wrap(GTK_LABEL(w->toast_label), TRUE);
   gtk_style_context_add_class(gtk_widget_get_style_context(frame), "app-notification");
   gtk_box_pack_start(GTK_BOX(box), w->toast_label, TRUE, TRUE, 6);
   gtk_box_pack_start(GTK_BOX(box), w->undo_button, FALSE, FALSE, 0);
+  gtk_box_pack_start(GTK_BOX(box), close, FALSE, FALSE, 0);
   gtk_container_add(GTK_CONTAINER(frame), box);
   gtk_container_add(GTK_CONTAINER(w->toast), frame);
   gtk_widget_set_halign(w->toast, GTK_ALIGN_CENTER);
   gtk_widget_set_valign(w->toast, GTK_ALIGN_START);
   g_signal_connect(w->undo_button, "clicked", G_CALLBACK(on_undo), w);
+  g_signal_connect(close, "clicked", G_CALLBACK(on_dismiss), w);
   return w->toast;
 }
 
@@ -411,6 +493,11 @@ static void add_content(OrielLibraryWindow *w)
   gtk_search_bar_connect_entry(GTK_SEARCH_BAR(w->search_bar), GTK_ENTRY(w->search_entry));
   gtk_list_box_set_filter_func(GTK_LIST_BOX(w->list), matches_search, w, NULL);
   atk_object_set_name(gtk_widget_get_accessible(w->list), _("Machines"));
+  atk_object_set_name(gtk_widget_get_accessible(w->search_entry), _("Search"));
+  GtkWidget *nothing = gtk_label_new(_("No machine has such a name"));
+  g_object_set(nothing, "margin", 24, "visible", TRUE, NULL);
+  gtk_style_context_add_class(gtk_widget_get_style_context(nothing), "dim-label");
+  gtk_list_box_set_placeholder(GTK_LIST_BOX(w->list), nothing);
   gtk_container_add(GTK_CONTAINER(scroller), w->list);
   GtkWidget *empty = new_empty_page();
   gtk_widget_show_all(scroller);
@@ -424,6 +511,10 @@ static void add_content(OrielLibraryWindow *w)
   gtk_container_add(GTK_CONTAINER(w), overlay);
   gtk_widget_show_all(overlay);
   g_signal_connect(w->list, "row-activated", G_CALLBACK(on_row_activated), w);
+  g_signal_connect(w->list, "popup-menu", G_CALLBACK(on_menu_key), w);
+  g_signal_connect(w->list, "button-press-event", G_CALLBACK(on_list_button), w);
+  g_signal_connect(w->list, "key-press-event", G_CALLBACK(on_list_key), w);
+  g_signal_connect(w, "key-press-event", G_CALLBACK(on_window_key), NULL);
   g_signal_connect_swapped(w->search_entry, "search-changed", G_CALLBACK(gtk_list_box_invalidate_filter), w->list);
 }
 
@@ -446,6 +537,8 @@ static void oriel_library_window_dispose(GObject *object)
   g_clear_handle_id(&w->refresh_idle, g_source_remove);
   g_clear_object(&w->monitor);
   purge_trashed(w);
+  g_clear_pointer(&w->wanted_name, g_free);
+  w->list = NULL;
   G_OBJECT_CLASS(oriel_library_window_parent_class)->dispose(object);
 }
 
@@ -459,6 +552,10 @@ static void oriel_library_window_init(OrielLibraryWindow *w)
   static const GActionEntry entries[] = {
     { .name = "new", .activate = do_new },
     { .name = "about", .activate = do_about },
+    { .name = "search", .activate = do_search },
+    { .name = "close", .activate = do_close },
+    { .name = "power-button", .activate = do_power_button, .parameter_type = "s" },
+    { .name = "power-off", .activate = do_power_off, .parameter_type = "s" },
     { .name = "start", .activate = do_start, .parameter_type = "s" },
     { .name = "rename", .activate = do_rename, .parameter_type = "s" },
     { .name = "remove", .activate = do_remove, .parameter_type = "s" },
@@ -475,5 +572,14 @@ static void oriel_library_window_init(OrielLibraryWindow *w)
 
 GtkWidget *oriel_library_window_new(GtkApplication *app)
 {
+  static const struct {
+    const char *action, *keys[3];
+  } accelerators[] = {
+    { "win.new", { "<Primary>n" } },
+    { "win.search", { "<Primary>f" } },
+    { "win.close", { "<Primary>w", "<Primary>q" } },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS(accelerators); i++)
+    gtk_application_set_accels_for_action(app, accelerators[i].action, accelerators[i].keys);
   return g_object_new(ORIEL_TYPE_LIBRARY_WINDOW, "application", app, NULL);
 }

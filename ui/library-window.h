@@ -8,5 +8,7 @@
 G_DECLARE_FINAL_TYPE(OrielLibraryWindow, oriel_library_window, ORIEL, LIBRARY_WINDOW, GtkApplicationWindow)
 
 GtkWidget *oriel_library_window_new(GtkApplication *app);
+/* Shows a line over the list for some seconds. */
+void oriel_library_window_show_message(OrielLibraryWindow *window, const char *text);
 
 #endif

@@ -5,11 +5,15 @@
 #include "app/machine.h"
 #include "ui/keys.h"
 #include "ui/machine-window-impl.h"
+#include "ui/preferences.h"
 #include "vm-engine/input.h"
 
 #include <linux/input-event-codes.h>
 
 #define HOLD_MS 60
+
+const char *const oriel_scaling_choices[] = { "fit", "integer", "one", NULL };
+const char *const oriel_closing_choices[] = { "ask", "power-button", "power-off", NULL };
 
 /* ---- power --------------------------------------------------------------------------------------------------------------- */
 
@@ -67,7 +71,7 @@ static void do_send_keys(GSimpleAction *action, GVariant *parameter, gpointer da
   KeyRelease *r = g_new0(KeyRelease, 1);
   r->vm = w->vm;
   for (char **text = texts; *text != NULL; text++) {
-    guint16 code = (guint16)g_ascii_strtoull(*text, NULL, 10);
+    guint16 code = (guint16)MIN(g_ascii_strtoull(*text, NULL, 10), KEY_MAX);
     r->codes[r->n++] = code;
     vm_input_key(vm_get_input(w->vm), code, true);
   }
@@ -104,6 +108,16 @@ static void do_scaling(GSimpleAction *action, GVariant *state, gpointer data)
                          : g_str_equal(mode, "integer") ? ORIEL_SCALE_INTEGER
                                                         : ORIEL_SCALE_FIT;
   oriel_display_set_scaling(w->display, scaling);
+  oriel_preference_set("scaling", mode);
+  g_simple_action_set_state(action, state);
+}
+
+static void do_when_closed(GSimpleAction *action, GVariant *state, gpointer data)
+{
+  const char *choice = g_variant_get_string(state, NULL);
+  if (!g_strv_contains(oriel_closing_choices, choice))
+    return;
+  oriel_preference_set("when-closed", choice);
   g_simple_action_set_state(action, state);
 }
 
@@ -179,11 +193,22 @@ void oriel_machine_window_add_actions(OrielMachineWindow *w)
     { .name = "grab", .activate = do_grab },
     { .name = "fit", .activate = do_fit },
     { .name = "scaling", .parameter_type = "s", .state = "'fit'", .change_state = do_scaling },
+    { .name = "when-closed", .parameter_type = "s", .state = "'ask'", .change_state = do_when_closed },
     { .name = "show-page", .activate = do_show_page, .parameter_type = "i" },
     { .name = "insert-cd", .activate = do_insert_cd },
     { .name = "eject-cd", .activate = do_eject_cd },
   };
   g_action_map_add_action_entries(G_ACTION_MAP(w), entries, G_N_ELEMENTS(entries), w);
+}
+
+void oriel_machine_window_restore_choices(OrielMachineWindow *w)
+{
+  g_autofree char *scaling = oriel_preference_dup("scaling", oriel_scaling_choices, oriel_scaling_choices[0]);
+  g_autofree char *closing = oriel_preference_dup("when-closed", oriel_closing_choices, oriel_closing_choices[0]);
+  if (!g_str_equal(scaling, oriel_scaling_choices[0]))
+    g_action_group_change_action_state(G_ACTION_GROUP(w), "scaling", g_variant_new_string(scaling));
+  if (!g_str_equal(closing, oriel_closing_choices[0]))
+    g_action_group_change_action_state(G_ACTION_GROUP(w), "when-closed", g_variant_new_string(closing));
 }
 
 static void append_keys(GMenu *menu, const char *label, const char *codes)
@@ -216,6 +241,15 @@ static GMenu *build_scaling_menu(void)
   return menu;
 }
 
+static GMenu *build_closing_menu(void)
+{
+  GMenu *menu = g_menu_new();
+  g_menu_append(menu, _("Ask"), "win.when-closed('ask')");
+  g_menu_append(menu, _("Press the Power Button"), "win.when-closed('power-button')");
+  g_menu_append(menu, _("Power Off"), "win.when-closed('power-off')");
+  return menu;
+}
+
 GMenuModel *oriel_machine_window_build_menu(void)
 {
   GMenu *menu = g_menu_new();
@@ -239,6 +273,10 @@ GMenuModel *oriel_machine_window_build_menu(void)
   g_menu_append(media, _("Insert a Disc Image…"), "win.insert-cd");
   g_menu_append(media, _("Eject the Disc"), "win.eject-cd");
   g_menu_append_section(menu, NULL, G_MENU_MODEL(media));
+
+  g_autoptr(GMenu) rest = g_menu_new(), closing = build_closing_menu();
+  g_menu_append_submenu(rest, _("When the Window Is Closed"), G_MENU_MODEL(closing));
+  g_menu_append_section(menu, NULL, G_MENU_MODEL(rest));
   return G_MENU_MODEL(menu);
 }
 
@@ -259,6 +297,9 @@ static bool take_ctrl_alt(OrielMachineWindow *w, guint16 code)
     return true;
   case KEY_G:
     g_action_group_activate_action(actions, "grab", NULL);
+    return true;
+  case KEY_M:
+    oriel_machine_window_open_menu(w);
     return true;
   case KEY_0:
     g_action_group_activate_action(actions, "fit", NULL);

@@ -6,6 +6,7 @@
 #include <glib/gi18n.h>
 
 #include "ui/machine-window-impl.h"
+#include "ui/preferences.h"
 #include "ui/serial-page.h"
 
 G_DEFINE_TYPE(OrielMachineWindow, oriel_machine_window, GTK_TYPE_APPLICATION_WINDOW)
@@ -167,25 +168,44 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *text, void *opaque)
 
 /* ---- closing ------------------------------------------------------------------------------------------------------------------------ */
 
-static gboolean on_delete(GtkWidget *widget, GdkEvent *event, gpointer unused)
+/* The answer's name among oriel_closing_choices; NULL: cancelled. */
+static const char *ask_how_to_close(OrielMachineWindow *w)
 {
-  OrielMachineWindow *w = ORIEL_MACHINE_WINDOW(widget);
-  oriel_display_ungrab(w->display);
   GtkWidget *dialog =
       gtk_message_dialog_new(GTK_WINDOW(w), GTK_DIALOG_MODAL | GTK_DIALOG_DESTROY_WITH_PARENT, GTK_MESSAGE_QUESTION,
                              GTK_BUTTONS_NONE, _("“%s” is still running"), oriel_machine_get_title(w->machine));
+  GtkWidget *remember = gtk_check_button_new_with_mnemonic(_("_Remember my choice for every machine"));
+  GtkWidget *area = gtk_message_dialog_get_message_area(GTK_MESSAGE_DIALOG(dialog));
   gtk_message_dialog_format_secondary_text(
       GTK_MESSAGE_DIALOG(dialog),
       _("Powering off at once is like pulling the plug: what the guest has not written yet is lost."));
+  gtk_box_pack_end(GTK_BOX(area), remember, FALSE, FALSE, 0);
+  gtk_widget_show(remember);
   gtk_dialog_add_buttons(GTK_DIALOG(dialog), _("_Cancel"), GTK_RESPONSE_CANCEL, _("Press the _Power Button"),
                          RESPONSE_POWER_BUTTON, _("Power _Off"), RESPONSE_POWER_OFF, NULL);
   gtk_dialog_set_default_response(GTK_DIALOG(dialog), RESPONSE_POWER_BUTTON);
   int response = gtk_dialog_run(GTK_DIALOG(dialog));
-  gtk_widget_destroy(dialog);
-  if (response == RESPONSE_POWER_BUTTON)
-    g_action_group_activate_action(G_ACTION_GROUP(w), "power-button", NULL);
-  else if (response == RESPONSE_POWER_OFF)
-    vm_request_end(w->vm, 0, NULL);
+  const char *choice = response == RESPONSE_POWER_BUTTON ? "power-button"
+                       : response == RESPONSE_POWER_OFF  ? "power-off"
+                                                         : NULL;
+  if (choice != NULL && gtk_toggle_button_get_active(GTK_TOGGLE_BUTTON(remember)))
+    g_action_group_change_action_state(G_ACTION_GROUP(w), "when-closed", g_variant_new_string(choice));
+  if (!w->ended) /* else the window has taken the dialog with it */
+    gtk_widget_destroy(dialog);
+  return choice;
+}
+
+static gboolean on_delete(GtkWidget *widget, GdkEvent *event, gpointer unused)
+{
+  g_autoptr(OrielMachineWindow) w = g_object_ref(ORIEL_MACHINE_WINDOW(widget));
+  oriel_display_ungrab(w->display);
+  g_autoptr(GVariant) state = g_action_group_get_action_state(G_ACTION_GROUP(w), "when-closed");
+  const char *choice = g_variant_get_string(state, NULL);
+  /* A guest that has died hears no power button. */
+  if (g_str_equal(choice, "ask") || (w->paused && g_str_equal(choice, "power-button")))
+    choice = ask_how_to_close(w);
+  if (choice != NULL && !w->ended)
+    g_action_group_activate_action(G_ACTION_GROUP(w), choice, NULL);
   return TRUE;
 }
 
@@ -196,17 +216,32 @@ void oriel_machine_window_show_page(OrielMachineWindow *w, unsigned index)
   if (index >= w->n_pages)
     return;
   gtk_stack_set_visible_child(GTK_STACK(w->pages), w->page_widgets[index]);
-  gtk_widget_grab_focus(w->page_widgets[index]);
+  gtk_widget_grab_focus(index == 0 ? w->page_widgets[0] : oriel_serial_page_get_terminal(w->page_widgets[index]));
+}
+
+void oriel_machine_window_open_menu(OrielMachineWindow *w)
+{
+  oriel_display_ungrab(w->display);
+  oriel_machine_window_set_fullscreen(w, false); /* where the header is hidden */
+  gtk_toggle_button_set_active(GTK_TOGGLE_BUTTON(w->menu_button), TRUE);
 }
 
 void oriel_machine_window_set_fullscreen(OrielMachineWindow *w, bool on)
 {
-  w->fullscreen = on;
-  gtk_widget_set_visible(w->status_bar, !on);
   if (on)
     gtk_window_fullscreen(GTK_WINDOW(w));
-  else
+  else if (w->fullscreen)
     gtk_window_unfullscreen(GTK_WINDOW(w));
+}
+
+/* The window manager has the last word on what the window is. */
+static gboolean on_window_state(GtkWidget *widget, GdkEventWindowState *event, gpointer unused)
+{
+  OrielMachineWindow *w = ORIEL_MACHINE_WINDOW(widget);
+  w->fullscreen = event->new_window_state & GDK_WINDOW_STATE_FULLSCREEN;
+  gtk_widget_set_visible(w->status_bar, !w->fullscreen);
+  oriel_fullscreen_bar_set_active(w->fullscreen_bar, w->fullscreen);
+  return FALSE;
 }
 
 static gboolean on_page_key(GtkWidget *widget, GdkEventKey *event, gpointer data)
@@ -233,7 +268,7 @@ static void add_pages(OrielMachineWindow *w)
       continue;
     g_autofree char *title = g_strdup_printf(_("Serial %u"), i + 1);
     GtkWidget *page = oriel_serial_page_new(oriel_machine_get_serial(w->machine, i), title);
-    g_signal_connect(page, "key-press-event", G_CALLBACK(on_page_key), w);
+    g_signal_connect(oriel_serial_page_get_terminal(page), "key-press-event", G_CALLBACK(on_page_key), w);
     add_page(w, page, title);
   }
 }
@@ -248,7 +283,7 @@ static GtkWidget *new_header_button(const char *icon, const char *label, const c
   return button;
 }
 
-static void add_header(OrielMachineWindow *w)
+static void add_header(OrielMachineWindow *w, GMenuModel *menu)
 {
   w->header = gtk_header_bar_new();
   gtk_header_bar_set_show_close_button(GTK_HEADER_BAR(w->header), TRUE);
@@ -257,15 +292,15 @@ static void add_header(OrielMachineWindow *w)
   gtk_header_bar_pack_start(GTK_HEADER_BAR(w->header), w->pause_button);
 
   w->menu_button = gtk_menu_button_new();
-  g_autoptr(GMenuModel) menu = oriel_machine_window_build_menu();
   gtk_menu_button_set_menu_model(GTK_MENU_BUTTON(w->menu_button), menu);
   gtk_button_set_image(GTK_BUTTON(w->menu_button),
                        gtk_image_new_from_icon_name("open-menu-symbolic", GTK_ICON_SIZE_BUTTON));
-  gtk_widget_set_tooltip_text(w->menu_button, _("Menu"));
+  gtk_widget_set_tooltip_text(w->menu_button, _("Menu (Ctrl+Alt+M)"));
   atk_object_set_name(gtk_widget_get_accessible(w->menu_button), _("Menu"));
   gtk_header_bar_pack_end(GTK_HEADER_BAR(w->header), w->menu_button);
-  gtk_header_bar_pack_end(GTK_HEADER_BAR(w->header),
-                          new_header_button("view-fullscreen-symbolic", _("Full screen"), "win.fullscreen"));
+  gtk_header_bar_pack_end(
+      GTK_HEADER_BAR(w->header),
+      new_header_button("view-fullscreen-symbolic", _("Full screen (Ctrl+Alt+F)"), "win.fullscreen"));
   if (w->n_pages > 1) {
     GtkWidget *switcher = gtk_stack_switcher_new();
     gtk_stack_switcher_set_stack(GTK_STACK_SWITCHER(switcher), GTK_STACK(w->pages));
@@ -285,20 +320,26 @@ static GtkWidget *add_status_label(OrielMachineWindow *w, const char *text, bool
   return label;
 }
 
+/* Why the machine is translated, where nobody asked for that: in words, as far as there is room. */
+static void add_accel_reason(OrielMachineWindow *w, const char *reason)
+{
+  GtkWidget *why = gtk_label_new(reason);
+  gtk_label_set_ellipsize(GTK_LABEL(why), PANGO_ELLIPSIZE_END);
+  gtk_label_set_xalign(GTK_LABEL(why), 0);
+  gtk_widget_set_tooltip_text(why, reason);
+  gtk_style_context_add_class(gtk_widget_get_style_context(why), "dim-label");
+  gtk_box_pack_start(GTK_BOX(w->status_bar), why, TRUE, TRUE, 0);
+}
+
 static void add_status_bar(OrielMachineWindow *w)
 {
   const char *reason = oriel_machine_get_accel_reason(w->machine);
   w->status_bar = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 12);
   g_object_set(w->status_bar, "margin-start", 8, "margin-end", 8, "margin-top", 3, "margin-bottom", 3, NULL);
-  GtkWidget *accel = add_status_label(w, oriel_machine_get_accel_label(w->machine), false);
-  if (reason != NULL) {
-    GtkWidget *why = gtk_image_new_from_icon_name("dialog-information-symbolic", GTK_ICON_SIZE_MENU);
-    gtk_widget_set_tooltip_text(why, reason);
-    gtk_widget_set_tooltip_text(accel, reason);
-    atk_object_set_description(gtk_widget_get_accessible(accel), reason);
-    gtk_box_pack_start(GTK_BOX(w->status_bar), why, FALSE, FALSE, 0);
-  }
   w->state_label = add_status_label(w, "", false);
+  add_status_label(w, oriel_machine_get_accel_label(w->machine), false);
+  if (reason != NULL)
+    add_accel_reason(w, reason);
   w->size_label = add_status_label(w, "", true);
 }
 
@@ -316,7 +357,7 @@ static void add_banner(OrielMachineWindow *w)
   gtk_widget_hide(w->banner);
 }
 
-static GtkWidget *wrap_with_toast(OrielMachineWindow *w, GtkWidget *content)
+static GtkWidget *wrap_with_overlays(OrielMachineWindow *w, GtkWidget *content, GMenuModel *menu)
 {
   GtkWidget *overlay = gtk_overlay_new(), *frame = gtk_frame_new(NULL);
   w->toast = gtk_revealer_new();
@@ -331,18 +372,21 @@ static GtkWidget *wrap_with_toast(OrielMachineWindow *w, GtkWidget *content)
   gtk_container_add(GTK_CONTAINER(overlay), content);
   gtk_overlay_add_overlay(GTK_OVERLAY(overlay), w->toast);
   gtk_overlay_set_overlay_pass_through(GTK_OVERLAY(overlay), w->toast, TRUE);
+  w->fullscreen_bar = oriel_fullscreen_bar_new(GTK_OVERLAY(overlay), oriel_machine_get_title(w->machine), menu);
+  oriel_fullscreen_bar_watch(w->fullscreen_bar, GTK_WIDGET(w->display));
   return overlay;
 }
 
 static void build(OrielMachineWindow *w)
 {
   GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 0);
+  g_autoptr(GMenuModel) menu = oriel_machine_window_build_menu();
   add_pages(w);
-  add_header(w);
+  add_header(w, menu);
   add_banner(w);
   add_status_bar(w);
   gtk_box_pack_start(GTK_BOX(box), w->banner, FALSE, FALSE, 0);
-  gtk_box_pack_start(GTK_BOX(box), wrap_with_toast(w, w->pages), TRUE, TRUE, 0);
+  gtk_box_pack_start(GTK_BOX(box), wrap_with_overlays(w, w->pages, menu), TRUE, TRUE, 0);
   gtk_box_pack_start(GTK_BOX(box), w->status_bar, FALSE, FALSE, 0);
   gtk_container_add(GTK_CONTAINER(w), box);
   gtk_widget_show_all(box);
@@ -351,8 +395,10 @@ static void build(OrielMachineWindow *w)
   g_signal_connect(w->display, "picture-resized", G_CALLBACK(on_picture_resized), w);
   g_signal_connect(w->display, "grab-changed", G_CALLBACK(on_grab_changed), w);
   g_signal_connect(w, "delete-event", G_CALLBACK(on_delete), NULL);
+  g_signal_connect(w, "window-state-event", G_CALLBACK(on_window_state), NULL);
   update_state(w);
-  gtk_widget_grab_focus(GTK_WIDGET(w->display));
+  bool has_screen = !g_str_equal(oriel_config_get(oriel_machine_get_config(w->machine), "card"), "none");
+  oriel_machine_window_show_page(w, has_screen ? 0 : w->n_pages - 1);
 }
 
 static void oriel_machine_window_dispose(GObject *object)
@@ -384,8 +430,10 @@ GtkWidget *oriel_machine_window_new(GtkApplication *app, OrielMachine *machine)
   gtk_window_set_title(GTK_WINDOW(w), oriel_machine_get_title(machine));
   oriel_machine_window_add_actions(w);
   build(w);
+  oriel_machine_window_restore_choices(w);
   g_object_set_data(G_OBJECT(app), STATUS_KEY, machine);
   w->listener = vm_add_listener(w->vm, on_vm_event, w);
+  gtk_application_inhibit(app, GTK_WINDOW(w), GTK_APPLICATION_INHIBIT_LOGOUT, _("A machine is running"));
   vm_start(w->vm);
   return GTK_WIDGET(w);
 }

@@ -8,7 +8,8 @@
 
 #include "vm-engine/chardev.h"
 
-#define SCROLLBACK_LINES 10000
+#define SCROLLBACK_LINES  10000
+#define MAX_PENDING_BYTES (1u << 20) /* of a guest that writes faster than the terminal shows: the newest stay */
 
 /* Shared by the widget and the back end's callback; counted, since a pending idle may outlive the widget. */
 typedef struct Page {
@@ -51,6 +52,8 @@ static void on_output(const uint8_t *bytes, size_t size, void *opaque)
   Page *page = opaque;
   g_mutex_lock(&page->lock);
   g_byte_array_append(page->pending, bytes, (guint)size);
+  if (page->pending->len > MAX_PENDING_BYTES)
+    g_byte_array_remove_range(page->pending, 0, page->pending->len - MAX_PENDING_BYTES / 2);
   bool first = !page->idle_set;
   page->idle_set = true;
   g_mutex_unlock(&page->lock);
@@ -64,6 +67,19 @@ static void on_commit(VteTerminal *terminal, const char *text, guint size, gpoin
 {
   Page *page = data;
   vm_chardev_feed(page->chardev, (const uint8_t *)text, size);
+}
+
+static gboolean on_key(GtkWidget *terminal, GdkEventKey *event, gpointer unused)
+{
+  GdkModifierType both = GDK_CONTROL_MASK | GDK_SHIFT_MASK;
+  guint key = gdk_keyval_to_lower(event->keyval);
+  if ((event->state & gtk_accelerator_get_default_mod_mask()) != both || (key != GDK_KEY_c && key != GDK_KEY_v))
+    return FALSE;
+  if (key == GDK_KEY_c)
+    vte_terminal_copy_clipboard_format(VTE_TERMINAL(terminal), VTE_FORMAT_TEXT);
+  else
+    vte_terminal_paste_clipboard(VTE_TERMINAL(terminal));
+  return TRUE;
 }
 
 static void on_destroy(GtkWidget *widget, gpointer data)
@@ -89,6 +105,15 @@ GtkWidget *oriel_serial_page_new(VmChardev *chardev, const char *name)
   atk_object_set_name(gtk_widget_get_accessible(terminal), name);
   g_signal_connect(terminal, "commit", G_CALLBACK(on_commit), page);
   g_signal_connect(terminal, "destroy", G_CALLBACK(on_destroy), page);
+  g_signal_connect(terminal, "key-press-event", G_CALLBACK(on_key), NULL);
   vm_chardev_set_output(chardev, on_output, page);
-  return terminal;
+  GtkWidget *scroller = gtk_scrolled_window_new(NULL, NULL);
+  gtk_scrolled_window_set_policy(GTK_SCROLLED_WINDOW(scroller), GTK_POLICY_NEVER, GTK_POLICY_ALWAYS);
+  gtk_container_add(GTK_CONTAINER(scroller), terminal);
+  return scroller;
+}
+
+GtkWidget *oriel_serial_page_get_terminal(GtkWidget *page)
+{
+  return gtk_bin_get_child(GTK_BIN(page));
 }

@@ -6,7 +6,9 @@
 
 typedef struct VmChardev VmChardev;
 
-/* A VTE terminal on `chardev`, which must outlive it. */
+/* A scrolled VTE terminal on `chardev`, which must outlive it. Ctrl+Shift+C and V copy and paste. */
 GtkWidget *oriel_serial_page_new(VmChardev *chardev, const char *name);
+/* The terminal in it, which takes the keys. */
+GtkWidget *oriel_serial_page_get_terminal(GtkWidget *page);
 
 #endif
