@@ -932,6 +932,22 @@ static const VmDeviceType lapic_type = {
   .finish = lapic_finish,
 };
 
+static uint64_t accel_tsc(VmCpu *cpu, void *opaque)
+{
+  return ((const VmAccelOps *)opaque)->cpu_get_tsc(cpu);
+}
+
+/* The counter's rate: the accelerator's where its CPUs count by themselves, else the machine's. */
+static void choose_tsc(Lapic *l)
+{
+  const VmAccelOps *ops = vm_get_accel_ops(l->dev.vm);
+  bool has_own = ops != NULL && ops->get_tsc_hz != NULL && ops->cpu_get_tsc != NULL;
+  uint64_t hz = has_own ? ops->get_tsc_hz(vm_get_accel(l->dev.vm)) : 0;
+  l->tsc_hz = VM_TSC_HZ;
+  if (hz != 0)
+    lapic_set_tsc(l, hz, accel_tsc, (void *)ops);
+}
+
 Lapic *lapic_create(LapicBus *bus, VmCpu *cpu, uint8_t apic_id)
 {
   g_assert(apic_id < LAPIC_MAX_CPUS);
@@ -940,7 +956,7 @@ Lapic *lapic_create(LapicBus *bus, VmCpu *cpu, uint8_t apic_id)
   l->bus = bus;
   l->cpu = cpu;
   l->id = apic_id;
-  l->tsc_hz = VM_TSC_HZ;
+  choose_tsc(l);
   vm_timer_init(&l->timer, l->dev.ctx, on_timer, l);
   l->region = vm_region_new_io(vm_get_memory(cpu->vm), name, VM_SPACE_MEMORY, LAPIC_BASE, REGION_BYTES,
                                PC_PRIORITY_LAPIC, &lapic_mmio_ops, l, l->dev.ctx);

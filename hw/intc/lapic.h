@@ -56,8 +56,9 @@ VmIrq lapic_bus_nmi(LapicBus *bus);
 typedef void (*LapicEoiFunc)(void *opaque, uint8_t vector);
 void lapic_bus_set_eoi(LapicBus *bus, LapicEoiFunc func, void *opaque);
 
-/* For an accelerator whose CPU counts its TSC by itself: its rate, and how to read the guest's counter now. NULL: the
- * machine's own (vm-engine/x86/tsc.h) plus X86Cpu.tsc_offset. Set-up only. */
+/* Another counter for the TSC-deadline timer: its rate, and how to read the guest's counter now. Without this call it is
+ * the accelerator's (VmAccelOps.cpu_get_tsc) where it has one, else the machine's (vm-engine/x86/tsc.h) plus
+ * X86Cpu.tsc_offset. Set-up only. */
 typedef uint64_t (*LapicTscFunc)(VmCpu *cpu, void *opaque);
 void lapic_set_tsc(Lapic *lapic, uint64_t hz, LapicTscFunc now, void *opaque);
 
