@@ -194,7 +194,7 @@ class Machine:
         plain = {" ": "spc", "\n": "ret", "-": "minus", "=": "equal", ".": "dot", ",": "comma", "/": "slash", ";": "semicolon",
                  "'": "apostrophe", "\\": "backslash", "[": "bracket_left", "]": "bracket_right", "`": "grave_accent"}
         shifted = {"!": "1", "@": "2", "#": "3", "$": "4", "%": "5", "^": "6", "&": "7", "*": "8", "(": "9", ")": "0", "_": "minus",
-                   "+": "equal", "|": "backslash", ":": "semicolon", '"': "apostrophe", "<": "comma", ">": "dot", "?": "slash"}
+                   "+": "equal", "|": "backslash", "{": "bracket_left", "}": "bracket_right", "~": "grave_accent", ":": "semicolon", '"': "apostrophe", "<": "comma", ">": "dot", "?": "slash"}
         for c in text:
             if c in plain:
                 self.keys(plain[c])
