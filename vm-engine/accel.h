@@ -41,6 +41,9 @@ typedef struct VmAccelOps {
   void (*cpu_store)(VmCpu *cpu);
   /* Lines for `info jit` and the like; owned; may be NULL. */
   char *(*dup_description)(VmAccel *accel);
+  /* Do device writes of the guest's still wait in the accelerator (KVM's coalesced MMIO)? If so, has them applied, calls
+   * `done(cpu, data)` on a vCPU's thread afterwards, and returns true. Lock held. NULL: they never wait. */
+  bool (*flush_writes)(VmAccel *accel, void (*done)(VmCpu *cpu, void *data), void *data);
   /* Where the CPU counts its TSC by itself: its rate in Hz, and the guest's counter now (any thread). For the local
    * APIC's TSC-deadline timer. NULL: the machine's own (vm-engine/x86/tsc.h). */
   uint64_t (*get_tsc_hz)(VmAccel *accel);

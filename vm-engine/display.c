@@ -5,7 +5,7 @@
  * guards which is which and the damage. To let a card draw only what changed, begin() first brings the back buffer up to
  * the last published picture, by copying the rectangles that it missed.
  */
-#include "vm-engine/display.h"
+#include "vm-engine/display-private.h"
 #include "vm-engine/iocontext.h"
 #include "vm-engine/clock-private.h"
 
@@ -26,6 +26,8 @@ struct VmDisplay {
   VmIoContext *ctx;
   const VmDisplayCardOps *ops;
   void *card;
+  VmDisplayGate gate;
+  void *gate_opaque;
 
   GMutex mutex; /* guards all below */
   GCond updated;
@@ -37,7 +39,7 @@ struct VmDisplay {
   unsigned current_width, current_height; /* of the last published picture */
   unsigned newest;                        /* index of the last published buffer: `ready` if is_fresh, else `front` */
   uint64_t serial;
-  bool update_queued, update_full;
+  bool update_queued, update_full, gate_passed;
   uint64_t updates_done, updates_asked;
   GArray *viewers;
   unsigned next_viewer;
@@ -170,9 +172,27 @@ void vm_display_publish(VmDisplay *display, const VmRect *changed)
 
 /* ---- the viewer's side -------------------------------------------------------------------------------------------------- */
 
+void vm_display_set_gate(VmDisplay *display, VmDisplayGate gate, void *opaque)
+{
+  display->gate = gate;
+  display->gate_opaque = opaque;
+}
+
+/* The update goes on by vm_display_gate_passed(); until then further requests are part of it. */
+static bool waits_at_gate(VmDisplay *display)
+{
+  g_mutex_lock(&display->mutex);
+  bool passed = display->gate_passed;
+  display->gate_passed = false;
+  g_mutex_unlock(&display->mutex);
+  return !passed && display->gate != NULL && display->gate(display->gate_opaque);
+}
+
 static gboolean run_update(void *opaque)
 {
   VmDisplay *display = opaque;
+  if (waits_at_gate(display))
+    return G_SOURCE_REMOVE;
   g_mutex_lock(&display->mutex);
   bool full = display->update_full;
   uint64_t asked = display->updates_asked;
@@ -185,6 +205,14 @@ static gboolean run_update(void *opaque)
   g_cond_broadcast(&display->updated);
   g_mutex_unlock(&display->mutex);
   return G_SOURCE_REMOVE;
+}
+
+void vm_display_gate_passed(VmDisplay *display)
+{
+  g_mutex_lock(&display->mutex);
+  display->gate_passed = true;
+  g_mutex_unlock(&display->mutex);
+  vm_io_context_invoke(display->ctx, run_update, display, NULL);
 }
 
 void vm_display_request_update(VmDisplay *display, bool full)

@@ -7,6 +7,7 @@
  * to park has the queue looked at again. When the queue is empty and the machine shall run, the CPUs are let go.
  */
 #include "vm-engine/clock-private.h"
+#include "vm-engine/display-private.h"
 #include "vm-engine/iocontext.h"
 #include "vm-engine/memory.h"
 #include "vm-engine/vm-private.h"
@@ -59,9 +60,23 @@ static Vm *vm_alloc(void)
   return vm;
 }
 
+static void writes_flushed(VmCpu *cpu, void *data)
+{
+  vm_display_gate_passed(data);
+}
+
+/* The picture is drawn from what the card has been told: what the accelerator still holds back comes first. */
+static bool writes_are_waiting(void *opaque)
+{
+  Vm *vm = opaque;
+  return vm->accel != NULL && vm->accel_ops->flush_writes != NULL &&
+         vm->accel_ops->flush_writes(vm->accel, writes_flushed, vm->display);
+}
+
 static void add_faces(Vm *vm)
 {
   vm->display = vm_display_new(vm->ctx);
+  vm_display_set_gate(vm->display, writes_are_waiting, vm);
   vm->input = vm_input_new(vm->ctx);
 }
 

@@ -8,6 +8,7 @@
 
 #include "vm-engine/accel/kvm/probe.h"
 #include "vm-engine/device.h"
+#include "vm-engine/display.h"
 #include "vm-engine/iocontext.h"
 #include "vm-engine/memory.h"
 #include "vm-engine/vcpu.h"
@@ -24,6 +25,7 @@
 typedef struct Machine {
   Vm *vm;
   VmRam *ram, *rom;
+  VmRegion *mmio_region;
   GString *text;
   GString *mmio;
   /* The interrupt controller: one line, one vector. */
@@ -220,7 +222,7 @@ static Machine *machine_new(const uint8_t *program, size_t size, bool long_mode)
   vm_region_new_io(memory, "text", VM_SPACE_PORTS, TEXT_PORT, 1, 0, &text_ops, m, ctx);
   vm_region_new_io(memory, "quit", VM_SPACE_PORTS, QUIT_PORT, 1, 0, &quit_ops, m, ctx);
   vm_region_new_io(memory, "irq", VM_SPACE_PORTS, IRQ_PORT, 1, 0, &irq_ops, m, ctx);
-  vm_region_new_io(memory, "mmio", VM_SPACE_MEMORY, MMIO_BASE, 0x1000, 0, &mmio_ops, m, ctx);
+  m->mmio_region = vm_region_new_io(memory, "mmio", VM_SPACE_MEMORY, MMIO_BASE, 0x1000, 0, &mmio_ops, m, ctx);
   VmCpu *cpu = vm_cpu_new(vm, &error);
   g_assert_no_error(error);
   vm_cpu_set_intc(cpu, &intc_ops, m);
@@ -543,6 +545,46 @@ static void test_dirty_log(void)
   machine_free(m);
 }
 
+/* Coalesced writes wait in the kernel while the guest spins; asking for the picture brings them in. */
+typedef struct Card {
+  Machine *m;
+  char *seen;
+} Card;
+
+static void card_update(void *opaque, bool full)
+{
+  Card *card = opaque;
+  g_free(card->seen);
+  card->seen = g_strdup(card->m->mmio->str);
+}
+
+static void test_coalesced(void)
+{
+  static const uint8_t program[] = {
+    0xbf, 0x00, 0x00, 0x00, 0xd0, 0xc6, 0x07, 0x11, 0xc6, 0x47, 0x01, 0x22, 0xeb, 0xfe, /* two bytes; jmp $ */
+  };
+  static const VmDisplayCardOps card_ops = { card_update, NULL };
+  Machine *m = machine_new(program, sizeof(program), true);
+  if (m == NULL)
+    return;
+  Card card = { .m = m };
+  VmIoContext *ctx = vm_get_io_context(m->vm);
+  vm_io_context_lock(ctx);
+  vm_region_set_coalesced(m->mmio_region, true);
+  vm_display_set_card(vm_get_display(m->vm), &card_ops, &card);
+  vm_io_context_unlock(ctx);
+  vm_start(m->vm);
+  g_assert_true(wait_event(m, VM_EVENT_RUNNING, 1));
+  unsigned width, height;
+  for (unsigned i = 0; i < 200 && (card.seen == NULL || strstr(card.seen, "w1@1") == NULL); i++) {
+    g_usleep(5000);
+    g_free(vm_display_dup_pixels(vm_get_display(m->vm), &width, &height));
+  }
+  g_assert_cmpstr(card.seen, ==, "w1@0=11 w1@1=22 ");
+  machine_free(m);
+  g_free(card.seen);
+}
+
 int main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
@@ -555,5 +597,6 @@ int main(int argc, char **argv)
   g_test_add_func("/kvm/pause-save-load", test_pause_save_load);
   g_test_add_func("/kvm/state", test_state);
   g_test_add_func("/kvm/dirty-log", test_dirty_log);
+  g_test_add_func("/kvm/coalesced", test_coalesced);
   return g_test_run();
 }

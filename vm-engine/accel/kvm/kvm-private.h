@@ -89,6 +89,7 @@ void kvm_slots_init(VmAccel *accel);
 void kvm_slots_finish(VmAccel *accel);
 /* Applies what guests wrote to coalesced regions. Without any context's lock. */
 void kvm_drain_coalesced(VmAccel *accel);
+bool kvm_flush_writes(VmAccel *accel, void (*done)(VmCpu *cpu, void *data), void *data);
 
 /* ---- kvm-state.c ---- */
 void kvm_put_state(KvmCpu *kc);

@@ -245,10 +245,16 @@ static void dirty_collecting(void *opaque, VmRam *ram)
 
 /* ---- coalesced writes ----------------------------------------------------------------------------------------------------------- */
 
+static bool ring_is_empty(const struct kvm_coalesced_mmio_ring *ring)
+{
+  return ring == NULL ||
+         __atomic_load_n(&ring->first, __ATOMIC_ACQUIRE) == __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);
+}
+
 void kvm_drain_coalesced(VmAccel *accel)
 {
   struct kvm_coalesced_mmio_ring *ring = atomic_load_explicit(&accel->ring, memory_order_acquire);
-  if (ring == NULL || *(volatile uint32_t *)&ring->first == *(volatile uint32_t *)&ring->last)
+  if (ring_is_empty(ring))
     return;
   const uint32_t n = (VM_PAGE_SIZE - sizeof(*ring)) / sizeof(ring->coalesced_mmio[0]);
   VmMemory *memory = vm_get_memory(accel->vm);
@@ -266,6 +272,31 @@ void kvm_drain_coalesced(VmAccel *accel)
         vm_memory_store(memory, VM_VIEW_NORMAL, write.phys_addr + i, write.data[i], 1);
   }
   g_mutex_unlock(&accel->ring_mutex);
+}
+
+typedef struct Flush {
+  void (*done)(VmCpu *cpu, void *data);
+  void *data;
+} Flush;
+
+/* On the vCPU's thread, where no lock is held. */
+static void flush_on_cpu(VmCpu *cpu, void *data)
+{
+  Flush *flush = data;
+  kvm_drain_coalesced(vm_get_accel(cpu->vm));
+  flush->done(cpu, flush->data);
+  g_free(flush);
+}
+
+bool kvm_flush_writes(VmAccel *accel, void (*done)(VmCpu *cpu, void *data), void *data)
+{
+  VmCpu *cpu = vm_get_cpu(accel->vm, 0);
+  if (cpu == NULL || ring_is_empty(atomic_load_explicit(&accel->ring, memory_order_acquire)))
+    return false;
+  Flush *flush = g_new(Flush, 1);
+  *flush = (Flush){ done, data };
+  vm_cpu_run_on(cpu, flush_on_cpu, flush);
+  return true;
 }
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------------------------- */

@@ -315,6 +315,7 @@ const VmAccelOps vm_accel_kvm = {
   .cpu_load = kvm_cpu_load,
   .cpu_store = kvm_cpu_store,
   .dup_description = kvm_dup_description,
+  .flush_writes = kvm_flush_writes,
   .get_tsc_hz = kvm_get_tsc_hz,
   .cpu_get_tsc = kvm_cpu_get_tsc,
 };
