@@ -4,11 +4,11 @@
  *   - FIP, FDP, FOP: this processor updates FDP and FOP at unmasked exceptions only (CPUID.7.0:EBX[6]), older ones, and the
  *     translator, always; and it keeps no selectors (EBX[13]).
  *   - Within a page, CR2 of instructions with many accesses (FNSAVE and kin, FXSAVE and kin): processors differ in which
- *     they make first.
+ *     they make first. So too #GP or #PF, where these or an 80-bit operand leave both the segment and the mapped pages.
  *   - An x87 store that an unmasked exception keeps from storing, to an address that would fault: the translator finds
  *     the fault first.
  *   - MASKMOVQ and MASKMOVDQU that fault: which byte is reported, whether unselected ones count.
- *   - 80-bit stores that fault in their second page: whether the first page has its part by then.
+ *   - 80-bit stores, and MOVBE's, that fault in their second page: whether the first page has its part by then.
  *   - ARPL to a read-only operand that it does not change.
  *   - Which operand CMPS reports where neither can be read.
  *   - Indirect branches to non-canonical addresses: #GP at the branch, or (translator) at the target.
@@ -46,11 +46,9 @@ static uint64_t field(const uint8_t *p, unsigned bytes)
 /* The instruction at `rip`. */
 static bool decode_at(const DiffCase *c, uint64_t rip, X86Decoded *d)
 {
-  if (rip < c->code_address || rip >= c->code_address + c->code_length) {
-    return false;
-  }
-  unsigned at = (unsigned)(rip - c->code_address);
-  return x86_decode(d, c->code + at, c->code_length - at, c->is64 ? 3 : 2, true) == X86_DECODE_OK;
+  uint64_t at = rip + diff_cs_base(c->mode) - c->code_address;
+  return at < c->code_length &&
+         x86_decode(d, c->code + at, c->code_length - (unsigned)at, 1 + c->mode, true) == X86_DECODE_OK;
 }
 
 static bool has_many_accesses(const DiffCase *c, uint64_t rip)
@@ -66,13 +64,31 @@ static bool has_many_accesses(const DiffCase *c, uint64_t rip)
   return d.map == X86_MAP_0F && d.opcode == 0xae && reg < 2;
 }
 
+static bool is_address_fault(unsigned vector)
+{
+  return vector == X86_EXC_PF || vector == X86_EXC_GP || vector == X86_EXC_SS;
+}
+
+static bool is_wide_x87(const DiffCase *c, uint64_t rip)
+{
+  X86Decoded d;
+  return decode_at(c, rip, &d) && x86_decoded_is_memory(&d) && d.map == X86_MAP_ONE &&
+         ((d.opcode == 0xdb && (d.modrm >> 3 & 7) >= 5) || (d.opcode == 0xdf && (d.modrm & 0x28) == 0x20));
+}
+
+static bool is_other_fault_first(const DiffCase *c, const DiffState *native, const DiffState *engine)
+{
+  return native->vector != engine->vector && native->rip == engine->rip && is_address_fault(native->vector) &&
+         is_address_fault(engine->vector) && (has_many_accesses(c, native->rip) || is_wide_x87(c, native->rip));
+}
+
 /* An x87 store whose fault the processor did not come to. */
 static bool is_fault_instead_of_exception(const DiffCase *c, const DiffState *native, const DiffState *engine)
 {
   X86Decoded d;
-  bool faulted = engine->vector == X86_EXC_PF || engine->vector == X86_EXC_GP || engine->vector == X86_EXC_SS;
-  return faulted && native->vector != engine->vector && native->fx[2] & 0x80 && decode_at(c, engine->rip, &d) &&
-         d.map == X86_MAP_ONE && d.opcode >= 0xd8 && d.opcode <= 0xdf && x86_decoded_is_memory(&d);
+  return is_address_fault(engine->vector) && native->vector != engine->vector && native->fx[2] & 0x80 &&
+         decode_at(c, engine->rip, &d) && d.map == X86_MAP_ONE && d.opcode >= 0xd8 && d.opcode <= 0xdf &&
+         x86_decoded_is_memory(&d);
 }
 
 static bool is_masked_store_fault(const DiffCase *c, const DiffState *native, const DiffState *engine)
@@ -87,7 +103,7 @@ static bool is_split_wide_store(const DiffCase *c, const DiffState *native)
 {
   X86Decoded d;
   return native->vector == X86_EXC_PF && !(native->cr2 & (DIFF_PAGE - 1)) && decode_at(c, native->rip, &d) &&
-         d.map == X86_MAP_ONE && (d.opcode == 0xdb || d.opcode == 0xdf) && (d.modrm >> 3 & 7) >= 6;
+         (is_wide_x87(c, native->rip) || d.insn == X86_I_MOVBE);
 }
 
 static bool is_bad_branch(const DiffCase *c, const DiffState *native)
@@ -100,7 +116,7 @@ static bool is_bad_branch(const DiffCase *c, const DiffState *native)
 static bool is_idle_arpl(const DiffCase *c, const DiffState *native, const DiffState *engine)
 {
   X86Decoded d;
-  return engine->vector == X86_EXC_PF && native->vector != X86_EXC_PF && decode_at(c, engine->rip, &d) &&
+  return is_address_fault(engine->vector) && native->vector != engine->vector && decode_at(c, engine->rip, &d) &&
          d.insn == X86_I_ARPL;
 }
 
@@ -117,8 +133,8 @@ static uint64_t compared_cr2(const DiffCase *c, const DiffState *native)
 static uint64_t compared_flags(const DiffCase *c)
 {
   X86Decoded d;
-  bool immediate_rotation = decode_at(c, c->code_address, &d) && d.insn >= X86_I_ROL && d.insn <= X86_I_RCR &&
-                            d.map == X86_MAP_ONE && (d.opcode == 0xc0 || d.opcode == 0xc1);
+  bool immediate_rotation = decode_at(c, c->code_address - diff_cs_base(c->mode), &d) && d.insn >= X86_I_ROL &&
+                            d.insn <= X86_I_RCR && d.map == X86_MAP_ONE && (d.opcode == 0xc0 || d.opcode == 0xc1);
   return immediate_rotation ? COMPARED_FLAGS & ~X86_F_OF : COMPARED_FLAGS;
 }
 
@@ -164,8 +180,8 @@ static void compare_fpu(const uint8_t *native, const uint8_t *engine, uint32_t m
   }
 }
 
-static void compare_memory(const char *what, uint32_t base, const uint8_t *native, const uint8_t *engine,
-                           unsigned bytes, GString *text)
+static void compare_memory(const char *what, uint32_t base, const uint8_t *before, const uint8_t *native,
+                           const uint8_t *engine, unsigned bytes, GString *text)
 {
   unsigned shown = 0;
   if (memcmp(native, engine, bytes) == 0) {
@@ -173,7 +189,8 @@ static void compare_memory(const char *what, uint32_t base, const uint8_t *nativ
   }
   for (unsigned i = 0; i < bytes && shown < 8; i++) {
     if (native[i] != engine[i]) {
-      g_string_append_printf(text, "  %s[%x] native %02x  engine %02x\n", what, base + i, native[i], engine[i]);
+      g_string_append_printf(text, "  %s[%x] native %02x  engine %02x  before %02x\n", what, base + i, native[i],
+                             engine[i], before[i]);
       shown++;
     }
   }
@@ -183,7 +200,7 @@ bool diff_compare(const DiffCase *c, const DiffState *native, const DiffState *e
 {
   gsize before = text->len;
   if (is_fault_instead_of_exception(c, native, engine) || is_masked_store_fault(c, native, engine) ||
-      is_bad_branch(c, native) || is_idle_arpl(c, native, engine)) {
+      is_bad_branch(c, native) || is_idle_arpl(c, native, engine) || is_other_fault_first(c, native, engine)) {
     return true;
   }
   differ(text, "vector", native->vector, engine->vector);
@@ -198,14 +215,14 @@ bool diff_compare(const DiffCase *c, const DiffState *native, const DiffState *e
   differ(text, "rip", native->rip, engine->rip);
   uint64_t flags = compared_flags(c);
   differ(text, "flags", native->rflags & flags, engine->rflags & flags);
-  for (unsigned i = 0; i < (c->is64 ? 16u : 8u); i++) {
+  for (unsigned i = 0; i < (c->mode == DIFF_64 ? 16u : 8u); i++) {
     differ(text, gpr_names[i], native->gpr[i], engine->gpr[i]);
   }
   compare_fpu(native->fx, engine->fx, compared_mxcsr(c, native), text);
   if (is_split_wide_store(c, native)) {
     return text->len == before;
   }
-  compare_memory("data", DIFF_DATA, native->data, engine->data, DIFF_DATA_BYTES, text);
-  compare_memory("stack", DIFF_STACK, native->stack, engine->stack, DIFF_STACK_BYTES, text);
+  compare_memory("data", DIFF_DATA, c->before.data, native->data, engine->data, DIFF_DATA_BYTES, text);
+  compare_memory("stack", DIFF_STACK, c->before.stack, native->stack, engine->stack, DIFF_STACK_BYTES, text);
   return text->len == before;
 }

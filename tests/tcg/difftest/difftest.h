@@ -6,7 +6,7 @@
  * and its number alone, so that it can be run again by itself.
  *
  * Natively, the case runs in this process in user mode: a signal handler swaps the state in and out by way of its own
- * ucontext. So everything is as privilege level 3 sees it, in 64-bit mode and in 32-bit compatibility mode. The guest has
+ * ucontext. So everything is as privilege level 3 sees it, in 64-bit mode and in 32- and 16-bit compatibility mode. The guest has
  * the same pages at the same addresses.
  */
 #ifndef DIFFTEST_H
@@ -48,15 +48,25 @@ typedef struct DiffState {
   uint64_t cr2;
 } DiffState;
 
+/* The mode that a case runs in. In DIFF_16, as the guest's 16-bit segments in protected mode: CS at the code's address, DS
+ * and ES at the data's, SS at the stack's, 64 KiB each. Otherwise all are flat. */
+typedef enum DiffMode { DIFF_16, DIFF_32, DIFF_64, DIFF_N_MODES } DiffMode;
+/* Selectors of DIFF_16: this process's LDT. */
+enum { DIFF_CS16 = 0x07, DIFF_DS16 = 0x0f, DIFF_SS16 = 0x17 };
+
 #define DIFF_MAX_CODE 192
 typedef struct DiffCase {
-  bool is64;
+  DiffMode mode;
   uint8_t code[DIFF_MAX_CODE]; /* the instruction(s), then INT3s */
   unsigned code_length;
   uint32_t code_address;
   uint8_t read_only[DIFF_PAGE];
   DiffState before;
 } DiffCase;
+
+static inline uint32_t diff_cs_base(DiffMode mode) { return mode == DIFF_16 ? DIFF_CODE : 0; }
+static inline uint32_t diff_ds_base(DiffMode mode) { return mode == DIFF_16 ? DIFF_DATA : 0; }
+static inline uint32_t diff_ss_base(DiffMode mode) { return mode == DIFF_16 ? DIFF_STACK : 0; }
 
 /* ---- forms ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -103,7 +113,7 @@ static inline bool diff_percent(DiffRandom *r, unsigned percent)
 
 /* Fills `c` with `n_insns` instructions, the first one of `form`; further ones are drawn from `forms` among those that can
  * stand in a sequence. False: this draw makes no case. */
-bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, bool is64, unsigned n_insns,
+bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, DiffMode mode, unsigned n_insns,
                    uint32_t code_address);
 /* Values with the corners that matter. */
 uint64_t diff_random_integer(DiffRandom *r);
@@ -112,7 +122,7 @@ void diff_random_state(DiffRandom *r, DiffState *state);
 /* ---- running them -------------------------------------------------------------------------------------------------------------------- */
 
 /* False (with text on stderr) where this host cannot. */
-bool diff_native_init(bool *has_32bit);
+bool diff_native_init(bool has_mode[DIFF_N_MODES]);
 void diff_native_run(const DiffCase *c, DiffState *after);
 
 typedef struct DiffEngine DiffEngine;

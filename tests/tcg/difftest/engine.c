@@ -38,18 +38,21 @@ static void map_pages(uint64_t *tables, uint32_t address, unsigned n, uint64_t f
 
 static void set_segment(X86Segment *s, uint16_t selector, uint32_t attr, uint64_t base)
 {
-  *s = (X86Segment){ .base = base, .limit = 0xffffffff, .attr = attr, .selector = selector };
+  bool big = attr & X86_ATTR_G;
+  *s = (X86Segment){ .base = base, .limit = big ? 0xffffffff : 0xffff, .attr = attr, .selector = selector };
 }
 
-static void set_mode(X86Cpu *x86, bool is64)
+static void set_mode(X86Cpu *x86, DiffMode mode)
 {
-  const uint32_t user = X86_ATTR_P | X86_ATTR_S | X86_ATTR_DPL | X86_ATTR_RW | X86_ATTR_ACCESSED | X86_ATTR_G;
-  set_segment(&x86->seg[X86_CS], is64 ? 0x33 : 0x23, user | X86_ATTR_CODE | (is64 ? X86_ATTR_L : X86_ATTR_DB), 0);
-  for (unsigned i = X86_ES; i <= X86_DS; i++) {
-    if (i != X86_CS) {
-      set_segment(&x86->seg[i], 0x2b, user | X86_ATTR_DB, 0);
-    }
-  }
+  static const uint16_t code_selectors[DIFF_N_MODES] = { DIFF_CS16, 0x23, 0x33 };
+  static const uint32_t code_attr[DIFF_N_MODES] = { 0, X86_ATTR_DB | X86_ATTR_G, X86_ATTR_L | X86_ATTR_G };
+  const uint32_t user = X86_ATTR_P | X86_ATTR_S | X86_ATTR_DPL | X86_ATTR_RW | X86_ATTR_ACCESSED;
+  uint32_t data = mode == DIFF_16 ? user : user | X86_ATTR_DB | X86_ATTR_G;
+  uint16_t ds = mode == DIFF_16 ? DIFF_DS16 : 0x2b, ss = mode == DIFF_16 ? DIFF_SS16 : 0x2b;
+  set_segment(&x86->seg[X86_CS], code_selectors[mode], user | X86_ATTR_CODE | code_attr[mode], diff_cs_base(mode));
+  set_segment(&x86->seg[X86_ES], ds, data, diff_ds_base(mode));
+  set_segment(&x86->seg[X86_DS], ds, data, diff_ds_base(mode));
+  set_segment(&x86->seg[X86_SS], ss, data, diff_ss_base(mode));
   set_segment(&x86->seg[X86_FS], 0, 0, 0);
   set_segment(&x86->seg[X86_GS], 0, 0, DIFF_DATA);
   x86->seg[X86_TR] = (X86Segment){ .limit = 0x65, .attr = X86_ATTR_P | 0xb00, .selector = 0x40 };
@@ -98,12 +101,12 @@ static void load_state(DiffEngine *e, const DiffCase *c)
   TcgCpu *cpu = e->cpu;
   const DiffState *s = &c->before;
   memcpy(cpu->x86.gpr, s->gpr, sizeof cpu->x86.gpr);
-  cpu->x86.rip = c->code_address;
+  cpu->x86.rip = c->code_address - diff_cs_base(c->mode);
   cpu->x86.rflags = (s->rflags & (X86_F_ARITH | X86_F_DF)) | X86_F_FIXED | X86_F_IF;
   memcpy(&cpu->x86.fpu, s->fx, 416);
   cpu->x86.interrupt_shadow = 0;
   cpu->exc_pending = 0;
-  set_mode(&cpu->x86, c->is64);
+  set_mode(&cpu->x86, c->mode);
   x86_tcg_import(cpu);
 }
 

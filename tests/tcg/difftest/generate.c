@@ -35,10 +35,12 @@ static void put_legacy_prefixes(Maker *m)
 {
   const DiffForm *f = m->form;
   bool vector = f->kind == DIFF_VECTOR || f->kind == DIFF_FPU_STATE;
-  if (m->c->is64 && !m->sequence && diff_percent(m->r, 4)) {
-    put(m, 0x65);
+  static const uint8_t segments[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
+  bool wide = m->c->mode == DIFF_64;
+  if (!m->sequence && diff_percent(m->r, 6)) {
+    put(m, wide ? 0x65 : segments[diff_below(m->r, sizeof segments)]);
   }
-  if (m->c->is64 && diff_percent(m->r, 4)) {
+  if (m->c->mode != DIFF_32 && diff_percent(m->r, wide ? 4 : 25)) {
     put(m, 0x67);
   }
   if (!vector && f->prefix != 0x66 && !f->vex && diff_percent(m->r, 25)) {
@@ -59,11 +61,11 @@ static void put_vex(Maker *m)
 {
   static const uint8_t maps[] = { 0, 1, 2, 3 };
   unsigned pp = m->form->prefix == 0x66 ? 1 : m->form->prefix == 0xf3 ? 2 : m->form->prefix == 0xf2 ? 3 : 0;
-  uint8_t inverted = m->c->is64 ? (uint8_t)(diff_random(m->r) & 0xe0) : 0xe0;
+  uint8_t inverted = m->c->mode == DIFF_64 ? (uint8_t)(diff_random(m->r) & 0xe0) : 0xe0;
   put(m, 0xc4);
   put(m, inverted | maps[m->form->map]);
   uint8_t last = (uint8_t)((diff_random(m->r) & 0x78) | pp);
-  if (!m->c->is64) {
+  if (m->c->mode != DIFF_64) {
     last |= 0x40;
   } else if (diff_percent(m->r, 50)) {
     last |= 0x80;
@@ -79,7 +81,7 @@ static void put_opcode(Maker *m)
     put(m, f->opcode);
     return;
   }
-  if (m->c->is64 && diff_percent(m->r, 60)) {
+  if (m->c->mode == DIFF_64 && diff_percent(m->r, 60)) {
     put(m, 0x40 | (diff_random(m->r) & 15));
   }
   if (f->map != X86_MAP_ONE) {
@@ -103,7 +105,9 @@ static void put_modrm(Maker *m)
   if (!memory) {
     modrm |= 0xc0;
   } else if (m->sequence) {
-    modrm = (modrm & 0x38) | 5; /* absolute or relative to rip */
+    bool has_67 = memchr(m->bytes, 0x67, m->n) != NULL;
+    bool is_16 = m->c->mode == DIFF_16 && !has_67;
+    modrm = (modrm & 0x38) | (is_16 ? 6 : 5); /* absolute or relative to rip */
   } else {
     while (modrm >= 0xc0) {
       modrm = (uint8_t)diff_random(m->r);
@@ -120,10 +124,32 @@ static void put_modrm(Maker *m)
 
 /* ---- operands ------------------------------------------------------------------------------------------------------------ */
 
-/* An address in the data pages for `bytes`-sized operands: mostly aligned and inside, at times at an edge. */
-static uint32_t pick_target(Maker *m)
+/* The linear base of a segment, as both sides have it. */
+static uint64_t base_of(const Maker *m, unsigned seg)
+{
+  switch (seg) {
+  case X86_CS:
+    return diff_cs_base(m->c->mode);
+  case X86_SS:
+    return diff_ss_base(m->c->mode);
+  case X86_GS:
+    return m->c->mode == DIFF_64 ? DIFF_DATA : 0; /* elsewhere a null selector: #GP */
+  case X86_FS:
+    return 0;
+  default:
+    return diff_ds_base(m->c->mode);
+  }
+}
+
+/* A linear address for an operand in `seg`: mostly aligned and inside of the data pages (of the stack's, where only these can
+ * be reached), at times at an edge. */
+static uint32_t pick_target(Maker *m, unsigned seg)
 {
   unsigned choice = diff_below(m->r, 100);
+  if (m->c->mode == DIFF_16 && seg == X86_SS) {
+    return choice < 92 ? DIFF_STACK + DIFF_STACK_BYTES / 2 + 64 + diff_below(m->r, 128)
+                       : DIFF_STACK + DIFF_STACK_BYTES - diff_below(m->r, 20);
+  }
   if (choice < 75) {
     return DIFF_DATA + 2 * DIFF_PAGE + 16 * diff_below(m->r, 16);
   }
@@ -134,7 +160,7 @@ static uint32_t pick_target(Maker *m)
     return DIFF_DATA + DIFF_PAGE - diff_below(m->r, 32); /* crosses pages */
   }
   if (choice < 96) {
-    return DIFF_DATA - diff_below(m->r, 20); /* from the hole in */
+    return DIFF_DATA - diff_below(m->r, 20); /* from the hole in; in 16-bit mode, at the segment's end */
   }
   if (choice < 98) {
     return DIFF_DATA + DIFF_DATA_BYTES - diff_below(m->r, 20); /* into the read-only page */
@@ -144,7 +170,7 @@ static uint32_t pick_target(Maker *m)
 
 static unsigned displacement_at(const Maker *m)
 {
-  return m->modrm_at + 1 + ((m->bytes[m->modrm_at] & 7) == 4);
+  return m->modrm_at + 1 + (m->d.addr_size != 1 && (m->bytes[m->modrm_at] & 7) == 4);
 }
 
 static void patch(Maker *m, unsigned at, uint64_t value, unsigned bytes)
@@ -152,57 +178,57 @@ static void patch(Maker *m, unsigned at, uint64_t value, unsigned bytes)
   memcpy(m->bytes + at, &value, bytes);
 }
 
+/* Sets an address register: in 16-bit addressing, its low half. */
+static void set_address(Maker *m, unsigned reg, uint64_t value)
+{
+  uint64_t *gpr = &m->c->before.gpr[reg];
+  *gpr = m->d.addr_size == 1 ? (*gpr & ~0xffffull) | (value & 0xffff) : value;
+}
+
 /* Sets base and index, or the displacement, so that the operand lies at `target`. */
 static bool aim(Maker *m, uint32_t target)
 {
   X86Decoded *d = &m->d;
   uint64_t *gpr = m->c->before.gpr;
-  uint64_t wanted = target;
-  if (d->seg == X86_GS || d->seg == X86_FS) {
-    wanted = d->seg == X86_GS ? (uint64_t)target - DIFF_DATA : target;
-  }
-  if (d->addr_size == 1) {
-    return true; /* 16-bit addresses reach unmapped memory only */
-  }
+  uint64_t wanted = (uint64_t)target - base_of(m, d->seg);
   if (d->rip_relative) {
     patch(m, displacement_at(m), wanted - (m->c->code_address + (uint64_t)(m->bytes - m->c->code) + d->length), 4);
     return true;
   }
   uint64_t index = 0;
   if (d->index != X86_NO_REG) {
-    gpr[d->index] = (gpr[d->index] & 0xfff) - 0x800;
+    set_address(m, d->index, (gpr[d->index] & 0xfff) - 0x800);
     index = gpr[d->index] << d->scale;
   }
   if (d->base == X86_NO_REG) {
-    patch(m, displacement_at(m), wanted - index, 4);
+    patch(m, displacement_at(m), wanted - index, d->addr_size == 1 ? 2 : 4);
     return true;
   }
   if (d->base == d->index) {
     return false;
   }
-  gpr[d->base] = wanted - index - (uint64_t)d->disp;
-  if (d->addr_size == 2 && m->c->is64 && diff_percent(m->r, 50)) {
+  set_address(m, d->base, wanted - index - (uint64_t)d->disp);
+  if (d->addr_size == 2 && m->c->mode == DIFF_64 && diff_percent(m->r, 50)) {
     gpr[d->base] += diff_random(m->r) << 32;
   }
   return true;
 }
 
-static uint8_t *data_at(Maker *m, uint32_t target)
+/* Where the case's memory has 16 bytes at a linear address, or NULL. */
+static uint8_t *memory_at(Maker *m, uint64_t linear)
 {
-  return target >= DIFF_DATA && target + 16 <= DIFF_DATA + DIFF_DATA_BYTES ? m->c->before.data + (target - DIFF_DATA)
-                                                                           : NULL;
-}
-
-static uint8_t *stack_at(Maker *m, uint64_t address)
-{
-  return address >= DIFF_STACK && address + 16 <= DIFF_STACK + DIFF_STACK_BYTES
-             ? m->c->before.stack + (address - DIFF_STACK)
-             : NULL;
+  if (linear >= DIFF_DATA && linear + 16 <= DIFF_DATA + DIFF_DATA_BYTES) {
+    return m->c->before.data + (linear - DIFF_DATA);
+  }
+  if (linear >= DIFF_STACK && linear + 16 <= DIFF_STACK + DIFF_STACK_BYTES) {
+    return m->c->before.stack + (linear - DIFF_STACK);
+  }
+  return NULL;
 }
 
 static uint64_t label(const Maker *m)
 {
-  return m->c->code_address + m->n + LABEL_OFFSET;
+  return m->c->code_address - diff_cs_base(m->c->mode) + m->n + LABEL_OFFSET;
 }
 
 /* What an instruction looks at beside its operands, set to what makes it do something. `target` is its operand in memory. */
@@ -213,7 +239,7 @@ static bool fit_implicit(Maker *m, uint32_t target)
   if (x86_decoded_is_memory(&m->d)) {
     addressed[m->d.base & 15] = addressed[m->d.index & 15] = true;
   }
-  uint8_t *data = data_at(m, target), *stack = stack_at(m, gpr[X86_RSP]);
+  uint8_t *data = memory_at(m, target), *stack = memory_at(m, gpr[X86_RSP] + base_of(m, X86_SS));
   uint64_t to = label(m);
   switch (m->d.insn) {
   case X86_I_JMP_IND:
@@ -263,37 +289,38 @@ static bool fit_implicit(Maker *m, uint32_t target)
   return true;
 }
 
-/* What the overridden segment adds to addresses. */
-static uint64_t segment_base(const X86Decoded *d)
+/* Registers that name memory without modrm. Strings: rSI in DS (overridable), rDI in ES. */
+static void fit_strings(Maker *m)
 {
-  return d->seg_override == X86_GS ? DIFF_DATA : 0;
+  unsigned seg = m->d.seg_override == X86_NO_REG ? X86_DS : m->d.seg_override;
+  bool string = is_string((X86Insn)m->d.insn);
+  uint32_t source = pick_target(m, seg), destination = pick_target(m, string ? X86_ES : seg);
+  if (diff_percent(m->r, 25) && base_of(m, seg) == base_of(m, X86_ES)) { /* equal or overlapping operands */
+    source = destination + diff_below(m->r, 3) * 8;
+  }
+  set_address(m, X86_RSI, source - base_of(m, seg));
+  set_address(m, X86_RDI, destination - base_of(m, string ? X86_ES : seg));
+  if (string && m->d.rep) {
+    set_address(m, X86_RCX, diff_below(m->r, 40));
+  }
 }
 
-/* Registers that name memory without modrm. */
 static void fit_implicit_addresses(Maker *m)
 {
-  uint64_t *gpr = m->c->before.gpr;
+  const DiffForm *f = m->form;
+  unsigned seg = m->d.seg_override == X86_NO_REG ? X86_DS : m->d.seg_override;
   switch (m->d.insn) {
   case X86_I_XLAT:
-    gpr[X86_RBX] = pick_target(m) - segment_base(&m->d);
+    set_address(m, X86_RBX, pick_target(m, seg) - base_of(m, seg));
     break;
   case X86_I_LEAVE:
   case X86_I_ENTER:
-    gpr[X86_RBP] = DIFF_STACK + DIFF_STACK_BYTES / 2 + 8 * diff_below(m->r, 16);
+    m->c->before.gpr[X86_RBP] = DIFF_STACK + DIFF_STACK_BYTES / 2 + 8 * diff_below(m->r, 16) - diff_ss_base(m->c->mode);
     break;
   default:
     if (is_string((X86Insn)m->d.insn) ||
-        (m->form->kind == DIFF_VECTOR && m->form->vector->flags & VEC_CUSTOM && m->form->map == X86_MAP_0F)) {
-      bool string = is_string((X86Insn)m->d.insn);
-      gpr[X86_RSI] = pick_target(m);
-      gpr[X86_RDI] = pick_target(m);
-      if (diff_percent(m->r, 25)) { /* equal or overlapping operands */
-        gpr[X86_RSI] = gpr[X86_RDI] + diff_below(m->r, 3) * 8;
-      }
-      gpr[string ? X86_RSI : X86_RDI] -= segment_base(&m->d);
-      if (string && m->d.rep) {
-        gpr[X86_RCX] = diff_below(m->r, 40);
-      }
+        (f->kind == DIFF_VECTOR && f->vector->flags & VEC_CUSTOM && f->map == X86_MAP_0F)) {
+      fit_strings(m);
     }
     break;
   }
@@ -320,8 +347,7 @@ static void fit_immediates(Maker *m)
     patch(m, d->length - bytes, diff_below(m->r, LABEL_OFFSET), bytes);
   } else if (has_operand(d, X86_OPC_O)) {
     unsigned bytes = 1u << d->addr_size;
-    uint64_t target = pick_target(m);
-    patch(m, d->length - bytes, d->seg == X86_GS ? target - DIFF_DATA : target, bytes);
+    patch(m, d->length - bytes, pick_target(m, d->seg) - base_of(m, d->seg), bytes);
   }
 }
 
@@ -344,7 +370,7 @@ static bool fit_bit_offset(Maker *m)
 static void fit_state_operand(Maker *m, uint32_t target)
 {
   unsigned at = m->form->modrm_reg == 1 ? 24 : 0;
-  uint8_t *data = data_at(m, target + at);
+  uint8_t *data = memory_at(m, target + at);
   if (data && diff_percent(m->r, 85)) {
     uint32_t mxcsr = (diff_random(m->r) & 0xffff) | (diff_percent(m->r, 70) ? 0x1f80 : 0);
     memcpy(data, &mxcsr, 4);
@@ -423,7 +449,7 @@ static bool uses_stack(const X86Decoded *d)
 static bool make_insn(Maker *m)
 {
   DiffCase *c = m->c;
-  unsigned code_size = c->is64 ? 3 : 2;
+  unsigned code_size = 1 + c->mode;
   put_legacy_prefixes(m);
   put_opcode(m);
   put_modrm(m);
@@ -439,7 +465,7 @@ static bool make_insn(Maker *m)
     return false;
   }
   fit_implicit_addresses(m);
-  uint32_t target = pick_target(m);
+  uint32_t target = pick_target(m, m->d.seg);
   if (memory && uses_stack(&m->d) && (m->d.base == X86_RSP || m->d.index == X86_RSP)) {
     return false; /* the stack stays in its pages */
   }
@@ -482,22 +508,22 @@ static uint8_t *put_jump(DiffCase *c, DiffRandom *r)
 static bool put_insn(DiffCase *c, DiffRandom *r, const DiffForm *form, bool sequence)
 {
   Maker m = { .c = c, .r = r, .form = form, .sequence = sequence, .bytes = c->code + c->code_length };
-  if (!(c->is64 ? form->in64 : form->in32) || !make_insn(&m)) {
+  if (!(c->mode == DIFF_64 ? form->in64 : form->in32) || !make_insn(&m)) {
     return false;
   }
   c->code_length += m.n;
   return true;
 }
 
-bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, bool is64, unsigned n_insns,
-                   uint32_t code_address)
+bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffForm *form, DiffMode mode,
+                   unsigned n_insns, uint32_t code_address)
 {
   memset(c, 0, sizeof *c);
-  c->is64 = is64;
+  c->mode = mode;
   c->code_address = code_address;
   diff_random_state(r, &c->before);
-  c->before.gpr[X86_RSP] =
-      DIFF_STACK + DIFF_STACK_BYTES / 2 + (diff_percent(r, 70) ? 8 * diff_below(r, 8) : diff_below(r, 64));
+  c->before.gpr[X86_RSP] = DIFF_STACK + DIFF_STACK_BYTES / 2 +
+                           (diff_percent(r, 70) ? 8 * diff_below(r, 8) : diff_below(r, 64)) - diff_ss_base(mode);
   bool sequence = n_insns > 1 && may_follow(form);
   if (!put_insn(c, r, form, sequence)) {
     return false;
@@ -512,7 +538,7 @@ bool diff_generate(DiffCase *c, DiffRandom *r, const GArray *forms, const DiffFo
   }
   memset(c->code + c->code_length, 0xcc, 16);
   c->code_length += 16;
-  if (!is64) {
+  if (mode != DIFF_64) {
     for (unsigned i = 0; i < 16; i++) {
       c->before.gpr[i] = i < 8 ? (uint32_t)c->before.gpr[i] : 0;
     }

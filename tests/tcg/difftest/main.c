@@ -33,7 +33,7 @@ typedef struct Run {
   GArray *forms;  /* DiffForm */
   GArray *chosen; /* indices of those that pass the filter */
   DiffEngine *engine;
-  bool has_32bit;
+  bool has_mode[DIFF_N_MODES];
   DiffCase *c;
   DiffState *native, *translated;
   uint64_t n_cases, n_faults;
@@ -50,9 +50,25 @@ static void print_code(const DiffCase *c, GString *text)
 static void print_case(const Run *run, const DiffForm *form, gint64 number, GString *text)
 {
   g_string_append_printf(text, "case %" G_GINT64_FORMAT " (seed %" G_GINT64_FORMAT ") %s, %u-bit: ", number,
-                         options.seed, form->name, run->c->is64 ? 64 : 32);
+                         options.seed, form->name, 16 << run->c->mode);
   print_code(run->c, text);
   g_string_append_c(text, '\n');
+}
+
+/* Mostly 64-bit, where the form exists there. */
+static bool pick_mode(const Run *run, const DiffForm *form, DiffRandom *r, DiffMode *mode)
+{
+  unsigned choice = diff_below(r, 100);
+  *mode = choice < 50 ? DIFF_64 : choice < 75 ? DIFF_32 : DIFF_16;
+  if (*mode == DIFF_64 && !form->in64) {
+    *mode = choice & 1 ? DIFF_32 : DIFF_16;
+  } else if (*mode != DIFF_64 && !form->in32) {
+    *mode = DIFF_64;
+  }
+  if (!run->has_mode[*mode] && form->in64) {
+    *mode = DIFF_64;
+  }
+  return run->has_mode[*mode];
 }
 
 static void run_case(Run *run, gint64 number)
@@ -60,15 +76,15 @@ static void run_case(Run *run, gint64 number)
   DiffRandom r = { (uint64_t)options.seed * 0x9e3779b97f4a7c15u ^ (uint64_t)number * 0xd1342543de82ef95u };
   unsigned pick = g_array_index(run->chosen, unsigned, (guint64)number % run->chosen->len);
   DiffForm *form = &g_array_index(run->forms, DiffForm, pick);
-  bool is64 = form->in64 && (!run->has_32bit || !form->in32 || diff_percent(&r, 65));
-  if (!is64 && !run->has_32bit) {
+  DiffMode mode;
+  if (!pick_mode(run, form, &r, &mode)) {
     return;
   }
   uint32_t slots = DIFF_CODE_PAGES * DIFF_PAGE / 256;
   uint32_t address = DIFF_CODE + 256 * (uint32_t)((guint64)number % slots);
   unsigned n_insns = options.sequence ? 2 + diff_below(&r, 7) : 1;
   unsigned tries = 0;
-  while (!diff_generate(run->c, &r, run->forms, form, is64, n_insns, address)) {
+  while (!diff_generate(run->c, &r, run->forms, form, mode, n_insns, address)) {
     if (++tries == 50) {
       return;
     }
@@ -151,12 +167,11 @@ int main(int argc, char **argv)
   if (!options.native_only) {
     run.engine = diff_engine_new(interp ? TCG_BACKEND_INTERP : TCG_BACKEND_JIT);
   }
-  if (!diff_native_init(&run.has_32bit)) {
+  if (!diff_native_init(run.has_mode)) {
     return 77;
   }
-  if (!run.has_32bit) {
-    puts("this host runs no 32-bit code: 64-bit cases only");
-  }
+  printf("modes of this host: 64-bit%s%s\n", run.has_mode[DIFF_32] ? ", 32-bit" : "",
+         run.has_mode[DIFF_16] ? ", 16-bit" : "");
   run.c = g_new0(DiffCase, 1);
   run.native = g_new0(DiffState, 1);
   run.translated = g_new0(DiffState, 1);

@@ -5,6 +5,7 @@
  */
 #include "tests/tcg/difftest/difftest.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -39,6 +40,8 @@ static void mark_in_use(NativeFpstate *fp)
   ((uint8_t *)fp)[512] |= 3;
 }
 
+static const uint64_t code_selectors[DIFF_N_MODES] = { DIFF_CS16, NATIVE_CS32, NATIVE_CS64 };
+
 static void enter_case(ucontext_t *uc)
 {
   const DiffCase *c = native.c;
@@ -48,10 +51,11 @@ static void enter_case(ucontext_t *uc)
   for (unsigned i = 0; i < 16; i++) {
     g[gpr_order[i]] = (greg_t)c->before.gpr[i];
   }
-  g[REG_RIP] = c->code_address;
+  g[REG_RIP] = c->code_address - diff_cs_base(c->mode);
   g[REG_EFL] = (greg_t)((c->before.rflags & NATIVE_FLAGS) | X86_F_FIXED | X86_F_IF);
   uint64_t segments = (uint64_t)g[REG_CSGSFS] & 0x0000ffffffff0000u;
-  g[REG_CSGSFS] = (greg_t)(segments | (c->is64 ? NATIVE_CS64 : NATIVE_CS32) | (uint64_t)NATIVE_SS << 48);
+  uint64_t ss = c->mode == DIFF_16 ? DIFF_SS16 : NATIVE_SS;
+  g[REG_CSGSFS] = (greg_t)(segments | code_selectors[c->mode] | ss << 48);
   memcpy(uc->uc_mcontext.fpregs, c->before.fx, 416);
   mark_in_use(uc->uc_mcontext.fpregs);
   native.running = true;
@@ -111,24 +115,48 @@ static void set_handlers(void)
   }
 }
 
-/* Does 32-bit code run here? INC EAX is REX in 64-bit mode. */
-static bool probe_32bit(void)
+/* Does 32- or 16-bit code run here? INC eAX is REX in 64-bit mode. */
+static bool probe(DiffMode mode)
 {
   g_autofree DiffCase *c = g_new0(DiffCase, 1);
   g_autofree DiffState *after = g_new0(DiffState, 1);
+  c->mode = mode;
   c->code_address = DIFF_CODE;
   memcpy(c->code, "\x40\xcc", 2);
   c->code_length = 2;
-  c->before.gpr[X86_RSP] = DIFF_STACK + DIFF_STACK_BYTES / 2;
+  c->before.gpr[X86_RAX] = 0x1ffff;
+  c->before.gpr[X86_RSP] = DIFF_STACK + DIFF_STACK_BYTES / 2 - diff_ss_base(mode);
   c->before.fx[0] = 0x7f;
   c->before.fx[1] = 0x03;
   c->before.fx[24] = 0x80;
   c->before.fx[25] = 0x1f;
   diff_native_run(c, after);
-  return after->vector == X86_EXC_BP && after->gpr[X86_RAX] == 1;
+  return after->vector == X86_EXC_BP && after->gpr[X86_RAX] == (mode == DIFF_16 ? 0x10000 : 0x20000);
 }
 
-bool diff_native_init(bool *has_32bit)
+/* 16-bit segments for selector `selector` of the LDT. */
+static bool set_ldt(unsigned selector, uint32_t base, unsigned contents)
+{
+  struct user_desc d = {
+    .entry_number = selector >> 3, .base_addr = base, .limit = 0xffff, .contents = contents, .useable = 1
+  };
+  return syscall(SYS_modify_ldt, 0x11, &d, sizeof d) == 0;
+}
+
+static bool set_16bit_segments(void)
+{
+  return set_ldt(DIFF_CS16, DIFF_CODE, MODIFY_LDT_CONTENTS_CODE) &&
+         set_ldt(DIFF_DS16, DIFF_DATA, MODIFY_LDT_CONTENTS_DATA) &&
+         set_ldt(DIFF_SS16, DIFF_STACK, MODIFY_LDT_CONTENTS_DATA);
+}
+
+/* Compatibility mode needs usable data segments; 64-bit mode, and so the tester, ignores them. */
+static void set_data_segments(uint16_t selector)
+{
+  __asm__ volatile("movw %w0, %%ds\n\tmovw %w0, %%es" : : "r"(selector));
+}
+
+bool diff_native_init(bool has_mode[DIFF_N_MODES])
 {
   if (!map_at(DIFF_CODE, DIFF_CODE_PAGES * DIFF_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) ||
       !map_at(DIFF_DATA, DIFF_DATA_BYTES + DIFF_PAGE, PROT_READ | PROT_WRITE) ||
@@ -138,10 +166,10 @@ bool diff_native_init(bool *has_32bit)
   uintptr_t read_only = DIFF_DATA + DIFF_DATA_BYTES;
   mprotect((void *)read_only, DIFF_PAGE, PROT_READ);
   syscall(SYS_arch_prctl, ARCH_SET_GS, (unsigned long)DIFF_DATA);
-  /* Compatibility mode needs usable data segments; 64-bit mode ignores them. */
-  __asm__ volatile("movw %w0, %%ds\n\tmovw %w0, %%es" : : "r"(NATIVE_SS));
   set_handlers();
-  *has_32bit = probe_32bit();
+  has_mode[DIFF_64] = true;
+  has_mode[DIFF_32] = probe(DIFF_32);
+  has_mode[DIFF_16] = set_16bit_segments() && probe(DIFF_16);
   return true;
 }
 
@@ -152,7 +180,9 @@ void diff_native_run(const DiffCase *c, DiffState *after)
   memcpy((void *)(uintptr_t)DIFF_STACK, c->before.stack, DIFF_STACK_BYTES);
   native.c = c;
   native.after = after;
+  set_data_segments(c->mode == DIFF_16 ? DIFF_DS16 : NATIVE_SS);
   __asm__ volatile("int3" : : : "memory");
+  set_data_segments(NATIVE_SS);
   native.c = NULL;
   memcpy(after->data, (void *)(uintptr_t)DIFF_DATA, DIFF_DATA_BYTES);
   memcpy(after->stack, (void *)(uintptr_t)DIFF_STACK, DIFF_STACK_BYTES);
