@@ -5,7 +5,8 @@
  *  1. An op that may fault, and every exit, uses all flags and all guest registers: the guest sees them then.
  *  2. The block may also be left in front of a guest instruction, if a store or helper of the instruction before asked
  *     for it (self-modified code). So a boundary behind such an instruction counts as an exit. Not behind a probed store:
- *     PROBEW itself leaves the block, before anything happened, where that could come to pass.
+ *     PROBEW itself leaves the block, before anything happened, where that could come to pass. Likewise in front of an
+ *     instruction that jumps back, where host code looks whether somebody wants the CPU out.
  *  3. Flags that an op does not define pass through it (ir_flag_effect).
  */
 #include "vm-engine/accel/tcg/ir/passes.h"
@@ -53,6 +54,22 @@ static bool may_leave_before(const IrBlock *block, unsigned boundary)
       return true;
   }
   return false;
+}
+
+static bool jumps_back(const IrBlock *block, unsigned boundary)
+{
+  uint64_t rip = (uint64_t)ir_get(block, boundary)->imm;
+  for (unsigned i = boundary + 1; i < ir_count(block) && ir_get(block, i)->op != IR_INSN; i++) {
+    const IrInsn *insn = ir_get(block, i);
+    if ((insn->op == IR_EXIT || insn->op == IR_EXITCC || insn->op == IR_EXITNZ) && (uint64_t)insn->imm <= rip)
+      return true;
+  }
+  return false;
+}
+
+static bool is_boundary_observed(const IrBlock *block, unsigned boundary)
+{
+  return may_leave_before(block, boundary) || jumps_back(block, boundary);
 }
 
 static bool is_live(const Live *l, IrRef ref)
@@ -151,7 +168,7 @@ static void step(Live *l, unsigned i)
   set_dead(l, insn->d);
   if (o2)
     set_dead(l, insn->c);
-  if (observes(insn) || (insn->op == IR_INSN && may_leave_before(l->block, i))) {
+  if (observes(insn) || (insn->op == IR_INSN && is_boundary_observed(l->block, i))) {
     l->regs = l->all_regs;
     if (insn->op == IR_INSN)
       l->flags = IR_FL_ALL;
