@@ -66,7 +66,9 @@ static void read_physical(TcgCpu *cpu, uint64_t gpa, uint8_t *buffer, unsigned s
   }
   while (size) {
     unsigned n = chunk_size(size);
+    uint32_t fp = x86_host_fp_begin();
     uint64_t value = vm_memory_load(cpu->memory, x86_view(cpu), gpa, n);
+    x86_host_fp_end(fp);
     memcpy(buffer, &value, n);
     buffer += n;
     gpa += n;
@@ -81,7 +83,9 @@ static void write_registers(TcgCpu *cpu, uint64_t gpa, const uint8_t *buffer, un
     unsigned n = chunk_size(size);
     uint64_t value = 0;
     memcpy(&value, buffer, n);
+    uint32_t fp = x86_host_fp_begin();
     vm_memory_store(cpu->memory, x86_view(cpu), gpa, value, n);
+    x86_host_fp_end(fp);
     buffer += n;
     gpa += n;
     size -= n;

@@ -397,7 +397,10 @@ uint64_t helper_rep_ins(TcgCpu *cpu, uint64_t what, uint64_t b, uint64_t c)
     charge_single(&w);
     if (!element_address(&w, X86_ES, index_of(&w, X86_RDI), true, &linear) || !is_writable(&w, linear))
       break;
-    if (!write_element(&w, linear, vm_port_read(cpu->memory, port_of(cpu), w.bytes)))
+    uint32_t fp = x86_host_fp_begin();
+    uint32_t value = vm_port_read(cpu->memory, port_of(cpu), w.bytes);
+    x86_host_fp_end(fp);
+    if (!write_element(&w, linear, value))
       break;
     move_index(&w, X86_RDI, 1);
     count_down(&w, 1);
@@ -415,7 +418,9 @@ uint64_t helper_rep_outs(TcgCpu *cpu, uint64_t what, uint64_t b, uint64_t c)
     charge_single(&w);
     if (!element_address(&w, w.source_seg, index_of(&w, X86_RSI), false, &linear) || !read_element(&w, linear, &value))
       break;
+    uint32_t fp = x86_host_fp_begin();
     vm_port_write(cpu->memory, port_of(cpu), (uint32_t)value, w.bytes);
+    x86_host_fp_end(fp);
     move_index(&w, X86_RSI, 1);
     count_down(&w, 1);
   }

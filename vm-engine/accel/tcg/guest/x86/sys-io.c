@@ -67,7 +67,9 @@ uint64_t helper_in(TcgCpu *cpu, uint64_t port, uint64_t size, uint64_t c)
 {
   if (!check_port(cpu, port & 0xffff, size & 7))
     return 0;
+  uint32_t fp = x86_host_fp_begin();
   uint32_t value = vm_port_read(cpu->memory, (uint16_t)port, size & 7);
+  x86_host_fp_end(fp);
   end_access(cpu, port & 0xffff, size & 7);
   return value;
 }
@@ -76,7 +78,9 @@ uint64_t helper_out(TcgCpu *cpu, uint64_t port, uint64_t size, uint64_t value)
 {
   if (!check_port(cpu, port & 0xffff, size & 7))
     return 0;
+  uint32_t fp = x86_host_fp_begin();
   vm_port_write(cpu->memory, (uint16_t)port, (uint32_t)value, size & 7);
+  x86_host_fp_end(fp);
   end_access(cpu, port & 0xffff, size & 7);
   return 0;
 }

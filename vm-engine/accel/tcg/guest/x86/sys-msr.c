@@ -185,13 +185,23 @@ static bool is_intc_msr(uint32_t index)
 static bool read_intc_msr(const TcgCpu *cpu, uint32_t index, uint64_t *value)
 {
   const VmCpu *vcpu = cpu->vcpu;
-  return vcpu && vcpu->intc_ops && vcpu->intc_ops->read_msr(vcpu->intc, index, value);
+  if (!vcpu || !vcpu->intc_ops)
+    return false;
+  uint32_t fp = x86_host_fp_begin();
+  bool known = vcpu->intc_ops->read_msr(vcpu->intc, index, value);
+  x86_host_fp_end(fp);
+  return known;
 }
 
 static bool write_intc_msr(const TcgCpu *cpu, uint32_t index, uint64_t value)
 {
   const VmCpu *vcpu = cpu->vcpu;
-  return vcpu && vcpu->intc_ops && vcpu->intc_ops->write_msr(vcpu->intc, index, value);
+  if (!vcpu || !vcpu->intc_ops)
+    return false;
+  uint32_t fp = x86_host_fp_begin();
+  bool good = vcpu->intc_ops->write_msr(vcpu->intc, index, value);
+  x86_host_fp_end(fp);
+  return good;
 }
 
 uint64_t sys_get_apic_base(const TcgCpu *cpu)

@@ -86,6 +86,16 @@ void x86_tlb_flush_page(TcgCpu *cpu, uint64_t linear);
 /* The guest page behind `ram`/`offset` got or lost translated code or dirty tracking: write tags for it must go. */
 void x86_tlb_protect_writes(TcgCpu *cpu, VmRam *ram, uint64_t offset, uint64_t size);
 
+/* Helpers run with the guest's MXCSR: its rounding, and flags that gather for it. Code outside of the translator (devices)
+ * that a helper calls goes between these two, so that floating-point arithmetic there neither sees nor touches them. */
+static inline uint32_t x86_host_fp_begin(void)
+{
+  uint32_t guest = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(0x1f80);
+  return guest;
+}
+static inline void x86_host_fp_end(uint32_t guest) { __builtin_ia32_ldmxcsr(guest); }
+
 /* ---- FPU (fpu-*.c) ------------------------------------------------------------------------------------------------------------------ */
 
 /* The decoder's hook for x87 (D8–DF), MMX, SSE … SSE4.2, FXSAVE and kin: `X86Decoded` is decode.h's. */
