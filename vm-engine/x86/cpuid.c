@@ -167,14 +167,25 @@ static uint32_t tsc_khz(const Query *q)
   return q->features->tsc_khz != 0 ? q->features->tsc_khz : (uint32_t)(VM_TSC_HZ / 1000);
 }
 
-/* TSC = crystal * EBX / EAX. The ratio is in MHz: Linux multiplies the crystal's kHz by EBX in 32 bits. A rate that is
- * not whole MHz is left for the guest to measure (EBX = 0: not enumerated). */
+/* Linux multiplies the crystal's kHz by EBX in 32 bits. */
+#define MAX_RATIO_NUMERATOR (UINT32_MAX / (CRYSTAL_HZ / 1000))
+
+/* TSC = crystal * EBX / EAX: the fraction of small numbers that comes nearest, which is within a millionth. */
 static void leaf_tsc(const Query *q, uint32_t *out)
 {
-  if (tsc_khz(q) % 1000 != 0)
-    return;
-  out[EAX] = CRYSTAL_HZ / 1000000;
-  out[EBX] = tsc_khz(q) / 1000;
+  const uint64_t crystal_khz = CRYSTAL_HZ / 1000, khz = tsc_khz(q);
+  uint64_t best_error = UINT64_MAX, best = 1;
+  for (uint64_t divisor = 1; khz * divisor / crystal_khz < MAX_RATIO_NUMERATOR && best_error > 0; divisor++) {
+    uint64_t numerator = (khz * divisor + crystal_khz / 2) / crystal_khz;
+    uint64_t error = numerator * crystal_khz > khz * divisor ? numerator * crystal_khz - khz * divisor
+                                                              : khz * divisor - numerator * crystal_khz;
+    if (best_error != UINT64_MAX && error * best >= best_error * divisor)
+      continue;
+    best_error = error;
+    best = divisor;
+  }
+  out[EAX] = (uint32_t)best;
+  out[EBX] = (uint32_t)((khz * best + crystal_khz / 2) / crystal_khz);
   out[ECX] = CRYSTAL_HZ;
 }
 
