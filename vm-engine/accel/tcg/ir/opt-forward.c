@@ -208,9 +208,8 @@ static void fold_address(Forward *f, IrRef *ref, int64_t *disp)
   *ref = t->base;
 }
 
-static void note_sum(Forward *f, const IrInsn *insn)
+static void note_sum(Forward *f, TempFact *d, const IrInsn *insn)
 {
-  TempFact *d = fact(f, insn->d);
   uint64_t value;
   if (insn->width != IR_W64)
     return;
@@ -294,7 +293,7 @@ static void note_result(Forward *f, unsigned i, IrRef d, const IrInsn *insn)
     }
     return;
   }
-  note_sum(f, insn);
+  note_sum(f, t, insn);
 }
 
 static void note_probe(Forward *f, IrInsn *insn)

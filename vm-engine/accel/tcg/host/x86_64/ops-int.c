@@ -555,10 +555,17 @@ static bool shift_by_bmi2(Backend *be, const IrInsn *insn, Loc a, Loc b)
   return true;
 }
 
+/* Rotations by an immediate leave another OF than those by CL, where the manuals define none; the interpreter's, and so
+ * everybody's here, is that of CL. */
+static bool needs_cl(const IrInsn *insn, unsigned count)
+{
+  return insn->op >= IR_ROLF && insn->op <= IR_RCRF && count > 1 && (insn->flags_live & 0x800) != 0;
+}
+
 static void op_shift(Backend *be, const IrInsn *insn)
 {
   Loc a = be_loc(be, insn->a), b = be_loc(be, insn->b);
-  if (b.kind == LOC_IMM) {
+  if (b.kind == LOC_IMM && !needs_cl(insn, (unsigned)b.imm & count_mask(insn->width))) {
     shift_by_constant(be, insn, a, (unsigned)b.imm & count_mask(insn->width));
     return;
   }

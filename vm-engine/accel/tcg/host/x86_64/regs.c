@@ -140,7 +140,7 @@ static unsigned free_register(Backend *be)
   return worst;
 }
 
-static void release(Backend *be, IrRef ref)
+static void release_register(Backend *be, IrRef ref)
 {
   if (!be_is_last_use(be, ref))
     return;
@@ -149,17 +149,24 @@ static void release(Backend *be, IrRef ref)
     be->alloc.owner[t->host] = 0;
     be->locked &= ~(1u << t->host);
   }
-  if (t->slot != NO_SLOT)
-    be->alloc.slots &= ~(1ull << t->slot);
 }
 
-static void release_inputs(Backend *be)
+static void release(Backend *be, IrRef ref)
+{
+  release_register(be, ref);
+  if (be_is_last_use(be, ref) && temp_of(be, ref)->slot != NO_SLOT)
+    be->alloc.slots &= ~(1ull << temp_of(be, ref)->slot);
+}
+
+/* The op's result may take the registers of what dies here, but not yet the slots: a spill that makes room for the result
+ * comes before the inputs are read. */
+static void release_input_registers(Backend *be)
 {
   const IrInsn *insn = ir_get(be->ir, be->index);
-  release(be, insn->a);
-  release(be, insn->b);
+  release_register(be, insn->a);
+  release_register(be, insn->b);
   if (ir_ops[insn->op].c != IR_OPERAND_O2)
-    release(be, insn->c);
+    release_register(be, insn->c);
 }
 
 unsigned be_def(Backend *be, IrRef ref, bool early)
@@ -176,7 +183,7 @@ unsigned be_def(Backend *be, IrRef ref, bool early)
   if (!early) {
     /* The first operand's register is the best there is: the move to the result falls away. */
     unsigned hint = be_is_last_use(be, insn->a) ? temp_of(be, insn->a)->host : NO_REG;
-    release_inputs(be);
+    release_input_registers(be);
     if (hint != NO_REG && be->alloc.owner[hint] == 0 && (be->locked >> hint & 1) == 0)
       r = hint;
   }
@@ -223,9 +230,9 @@ void be_spill_live(Backend *be)
 void be_op_done(Backend *be)
 {
   const IrInsn *insn = ir_get(be->ir, be->index);
-  release_inputs(be);
+  release(be, insn->a);
+  release(be, insn->b);
+  release(be, insn->c);
   release(be, insn->d); /* a result that nobody uses */
-  if (ir_ops[insn->op].c == IR_OPERAND_O2)
-    release(be, insn->c);
   be->locked = 0;
 }
