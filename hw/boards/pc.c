@@ -36,6 +36,7 @@
 #include "hw/timer/i8254.h"
 #include "hw/timer/mc146818.h"
 #include "vm-engine/chardev.h"
+#include "vm-engine/iocontext.h"
 #include "vm-engine/memory.h"
 #include "vm-engine/vcpu.h"
 #include "vm-engine/vm.h"
@@ -160,6 +161,7 @@ static bool create_cpus(Pc *pc, GError **error)
     lapic_create(pc->lapics, cpu, (uint8_t)i);
   }
   pc->ioapic = ioapic_create(pc->vm, pc->lapics, (uint8_t)pc->config.n_cpus);
+  i8259_connect_output(pc->pic, ioapic_irq(pc->ioapic, 0));
   return true;
 }
 
@@ -178,13 +180,33 @@ static void create_bridges(Pc *pc)
   piix4_pm_set_smm(pm, accel != NULL && accel->has_smm);
 }
 
+/* FERR# of the first CPU, as an AT wires it: IRQ 13, and IGNNE# back. */
+static bool report_fpu_error(VmCpu *cpu, bool active, void *opaque)
+{
+  Ferr *ferr = opaque;
+  VmIoContext *ctx = vm_get_io_context(cpu->vm);
+  VmIrq line = ferr_line(ferr);
+  vm_io_context_lock(ctx);
+  vm_irq_set(&line, active);
+  bool ignne = ferr_get_ignne(ferr);
+  vm_io_context_unlock(ctx);
+  return ignne;
+}
+
+static void connect_fpu_error(Vm *vm, Ferr *ferr)
+{
+  VmCpu *cpu = vm_get_cpu(vm, 0);
+  cpu->fpu_error = report_fpu_error;
+  cpu->fpu_error_opaque = ferr;
+}
+
 static void create_timers(Pc *pc)
 {
   I8254 *pit = i8254_create(pc->vm, piix3_isa_irq(pc->piix3, 0));
   pc->rtc = mc146818_create(pc->vm, piix3_isa_irq(pc->piix3, 8), -1);
   Port61 *port61 = port61_create(pc->vm, pit, lapic_bus_nmi(pc->lapics));
   mc146818_set_nmi_mask_line(pc->rtc, port61_nmi_mask(port61));
-  ferr_create(pc->vm, piix3_isa_irq(pc->piix3, 13));
+  connect_fpu_error(pc->vm, ferr_create(pc->vm, piix3_isa_irq(pc->piix3, 13)));
 
   HpetWiring wiring = { .legacy_irq0 = piix3_isa_irq(pc->piix3, 0),
                         .legacy_irq8 = piix3_isa_irq(pc->piix3, 8),
