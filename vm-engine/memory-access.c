@@ -6,6 +6,9 @@
  * In between the guest may have moved or unplugged the device on another vCPU. Changes are made under the main
  * context's lock, so after taking the lock the views' generation tells whether the answer still holds; if not, the
  * access looks again.
+ *
+ * Nearly all devices live in the main context, though. So an access first takes that context's lock, under which the
+ * views stand still and need no lock of their own; what turns out to be RAM, or another context's, goes the long way.
  */
 #include "vm-engine/iocontext.h"
 #include "vm-engine/memory-private.h"
@@ -134,8 +137,51 @@ static bool fits(const VmFlatEntry *entry, uint64_t address, unsigned size)
   return size == 1 || entry->end - address >= size;
 }
 
+/* Is the whole access one to registers of a device in the main context? Its lock is held. */
+static bool find_main_device(const VmMemory *memory, unsigned flat, uint64_t address, unsigned size, bool write,
+                             VmFlatTarget *target, uint64_t *offset)
+{
+  const VmFlatEntry *entry = vm_memory_peek_locked(memory, flat, address);
+  if (entry == NULL || !fits(entry, address, size))
+    return false;
+  *target = write ? entry->write : entry->read; /* a copy: the device may change the map */
+  *offset = target->offset + (address - entry->start);
+  return target->ops != NULL && target->ctx == memory->main_ctx;
+}
+
+static bool main_device_load(VmMemory *memory, unsigned flat, uint64_t address, unsigned size, uint64_t *value)
+{
+  VmFlatTarget target;
+  uint64_t offset;
+  if (memory->main_ctx == NULL)
+    return false;
+  vm_io_context_lock(memory->main_ctx);
+  bool found = find_main_device(memory, flat, address, size, false, &target, &offset);
+  if (found)
+    *value = io_read_locked(&target, offset, size);
+  vm_io_context_unlock(memory->main_ctx);
+  return found;
+}
+
+static bool main_device_store(VmMemory *memory, unsigned flat, uint64_t address, uint64_t value, unsigned size)
+{
+  VmFlatTarget target;
+  uint64_t offset;
+  if (memory->main_ctx == NULL)
+    return false;
+  vm_io_context_lock(memory->main_ctx);
+  bool found = find_main_device(memory, flat, address, size, true, &target, &offset);
+  if (found)
+    io_write_locked(&target, offset, value, size);
+  vm_io_context_unlock(memory->main_ctx);
+  return found;
+}
+
 static uint64_t space_load(VmMemory *memory, unsigned flat, uint64_t address, unsigned size)
 {
+  uint64_t quick;
+  if (main_device_load(memory, flat, address, size, &quick))
+    return quick;
   for (;;) {
     VmFlatEntry entry;
     uint64_t generation = vm_memory_lookup(memory, flat, address, &entry);
@@ -162,7 +208,7 @@ static uint64_t space_load(VmMemory *memory, unsigned flat, uint64_t address, un
 
 static void space_store(VmMemory *memory, unsigned flat, uint64_t address, uint64_t value, unsigned size)
 {
-  bool done = false;
+  bool done = main_device_store(memory, flat, address, value, size);
   while (!done) {
     VmFlatEntry entry;
     uint64_t generation = vm_memory_lookup(memory, flat, address, &entry);

@@ -76,4 +76,7 @@ typedef struct VmMemoryListener {
 } VmMemoryListener;
 void vm_memory_set_listener(VmMemory *memory, const VmMemoryListener *listener);
 
+/* Which context's lock guards the map: device accesses then look it up under that lock, which they need anyway. */
+void vm_memory_set_main_context(VmMemory *memory, VmIoContext *ctx);
+
 #endif

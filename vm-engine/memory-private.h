@@ -62,6 +62,7 @@ struct VmMemory {
   VmMemoryListener listener;
   _Atomic bool a20_off;
   _Atomic uint64_t generation; /* of the views: counts rebuilds */
+  VmIoContext *main_ctx; /* whose lock keeps the views as they are; NULL: not known (memory without a machine) */
   GRWLock view_lock;           /* guards `views` */
   VmFlatView views[VM_N_FLAT];
 };
@@ -73,5 +74,9 @@ void vm_memory_views_free(VmMemory *memory);
 /* Copies the entry that covers `address` into `out`; if none does, its targets are empty and its range is the hole.
  * Returns the views' generation, so that the caller can tell later whether the answer still holds. */
 uint64_t vm_memory_lookup(VmMemory *memory, unsigned flat, uint64_t address, VmFlatEntry *out);
+
+/* The entry that covers `address`, or NULL. With the main context's lock held, and until it is released or a device is
+ * called. */
+const VmFlatEntry *vm_memory_peek_locked(const VmMemory *memory, unsigned flat, uint64_t address);
 
 #endif

@@ -135,6 +135,13 @@ static unsigned find_entry(const VmFlatView *view, uint64_t address)
   return low;
 }
 
+const VmFlatEntry *vm_memory_peek_locked(const VmMemory *memory, unsigned flat, uint64_t address)
+{
+  const VmFlatView *view = &memory->views[flat];
+  unsigned i = find_entry(view, address);
+  return i < view->n_entries && address >= view->entries[i].start ? &view->entries[i] : NULL;
+}
+
 uint64_t vm_memory_lookup(VmMemory *memory, unsigned flat, uint64_t address, VmFlatEntry *out)
 {
   g_rw_lock_reader_lock(&memory->view_lock);

@@ -373,3 +373,8 @@ void vm_memory_set_listener(VmMemory *memory, const VmMemoryListener *listener)
 {
   memory->listener = listener != NULL ? *listener : (VmMemoryListener){ 0 };
 }
+
+void vm_memory_set_main_context(VmMemory *memory, VmIoContext *ctx)
+{
+  memory->main_ctx = ctx;
+}

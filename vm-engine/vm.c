@@ -9,7 +9,7 @@
 #include "vm-engine/clock-private.h"
 #include "vm-engine/display-private.h"
 #include "vm-engine/iocontext.h"
-#include "vm-engine/memory.h"
+#include "vm-engine/memory-impl.h"
 #include "vm-engine/vm-private.h"
 
 typedef enum CommandKind {
@@ -75,6 +75,7 @@ static bool writes_are_waiting(void *opaque)
 
 static void add_faces(Vm *vm)
 {
+  vm_memory_set_main_context(vm->memory, vm->ctx);
   vm->display = vm_display_new(vm->ctx);
   vm_display_set_gate(vm->display, writes_are_waiting, vm);
   vm->input = vm_input_new(vm->ctx);

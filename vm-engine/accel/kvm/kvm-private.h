@@ -53,11 +53,12 @@ typedef struct KvmCpu {
   VmAccel *accel;
   int fd;
   struct kvm_run *run;
-  pthread_t thread;        /* valid while vcpu->in_guest */
-  bool has_cpuid;          /* told at the first run, when the number of CPUs is known */
-  bool load_pending;       /* vcpu->x86 is the truth and KVM does not know it yet */
-  bool store_valid;        /* vcpu->x86 is what KVM has, since the last exit */
-  bool completion_pending; /* the last exit's instruction is finished by the next KVM_RUN */
+  pthread_t thread;         /* valid while vcpu->in_guest */
+  bool has_cpuid;           /* told at the first run, when the number of CPUs is known */
+  bool load_pending;        /* vcpu->x86 is the truth and KVM does not know it yet */
+  bool completion_pending;  /* the last exit's instruction is finished by the next KVM_RUN */
+  const char *refused_call; /* the first ioctl that refused state; NULL: none */
+  int refused_errno;
   uint8_t known_cr8;
   /* When the CPU last left the loop, to let its TSC stand still with the machine. */
   bool has_left;
@@ -92,7 +93,8 @@ void kvm_drain_coalesced(VmAccel *accel);
 bool kvm_flush_writes(VmAccel *accel, void (*done)(VmCpu *cpu, void *data), void *data);
 
 /* ---- kvm-state.c ---- */
-void kvm_put_state(KvmCpu *kc);
+/* False: KVM refuses it; vcpu->error_text says what. */
+bool kvm_put_state(KvmCpu *kc) G_GNUC_WARN_UNUSED_RESULT;
 void kvm_get_state(KvmCpu *kc);
 bool kvm_get_msr(KvmCpu *kc, uint32_t index, uint64_t *value);
 bool kvm_set_msr(KvmCpu *kc, uint32_t index, uint64_t value);

@@ -198,7 +198,8 @@ static bool prepare_run(KvmCpu *kc)
     kc->has_cpuid = true;
   }
   if (kc->load_pending) {
-    kvm_put_state(kc);
+    if (!kvm_put_state(kc))
+      return false;
     kc->has_left = false;
   }
   take_pause_from_tsc(kc);

@@ -16,6 +16,16 @@
 #define XSAVE_XSTATE_BV   512
 #define XSAVE_YMM_HIGH    576
 
+/* Puts a part of the state; what is refused first is remembered, and ends the machine. */
+static void put(KvmCpu *kc, unsigned long request, void *argument, const char *name)
+{
+  if (kvm_ioctl(kc->fd, request, argument) >= 0 || kc->refused_call != NULL)
+    return;
+  kc->refused_call = name;
+  kc->refused_errno = errno;
+}
+#define PUT(kc, request, argument) put(kc, request, argument, #request)
+
 /* ---- MSRs --------------------------------------------------------------------------------------------------------------- */
 
 typedef struct MsrRow {
@@ -184,7 +194,7 @@ static void put_regs(KvmCpu *kc)
     .rip = x->rip,
     .rflags = x->rflags,
   };
-  kvm_ioctl(kc->fd, KVM_SET_REGS, &regs);
+  PUT(kc, KVM_SET_REGS, &regs);
 }
 
 static void get_regs(KvmCpu *kc)
@@ -245,7 +255,7 @@ static void put_sregs(KvmCpu *kc)
   kc->known_cr8 = (uint8_t)sregs.cr8;
   if (x->pending_interrupt_valid)
     sregs.interrupt_bitmap[x->pending_interrupt / 64] |= UINT64_C(1) << (x->pending_interrupt % 64);
-  kvm_ioctl(kc->fd, KVM_SET_SREGS, &sregs);
+  PUT(kc, KVM_SET_SREGS, &sregs);
 }
 
 static void get_sregs(KvmCpu *kc)
@@ -286,7 +296,7 @@ static void put_fpu(KvmCpu *kc)
                              .mxcsr = fpu->mxcsr };
     memcpy(plain.fpr, fpu->st, sizeof(plain.fpr));
     memcpy(plain.xmm, fpu->xmm, sizeof(plain.xmm));
-    kvm_ioctl(kc->fd, KVM_SET_FPU, &plain);
+    PUT(kc, KVM_SET_FPU, &plain);
     return;
   }
   g_autofree struct kvm_xsave *area = g_new0(struct kvm_xsave, 1);
@@ -297,7 +307,7 @@ static void put_fpu(KvmCpu *kc)
   memcpy(bytes + XSAVE_XSTATE_BV, &present, sizeof(present));
   if (has_avx)
     memcpy(bytes + XSAVE_YMM_HIGH, fpu->ymm_high, sizeof(fpu->ymm_high));
-  kvm_ioctl(kc->fd, KVM_SET_XSAVE, area);
+  PUT(kc, KVM_SET_XSAVE, area);
 }
 
 static void get_fpu(KvmCpu *kc)
@@ -337,7 +347,7 @@ static void put_xcrs(KvmCpu *kc)
 {
   struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = MAX(kc->vcpu->x86->xcr0, 1) } } };
   if (kc->accel->has_xcrs)
-    kvm_ioctl(kc->fd, KVM_SET_XCRS, &xcrs);
+    PUT(kc, KVM_SET_XCRS, &xcrs);
 }
 
 static void get_xcrs(KvmCpu *kc)
@@ -357,7 +367,7 @@ static void put_debugregs(KvmCpu *kc)
   struct kvm_debugregs regs = { .dr6 = kc->vcpu->x86->dr[6], .dr7 = kc->vcpu->x86->dr[7] };
   memcpy(regs.db, kc->vcpu->x86->dr, sizeof(regs.db));
   if (kc->accel->has_debugregs)
-    kvm_ioctl(kc->fd, KVM_SET_DEBUGREGS, &regs);
+    PUT(kc, KVM_SET_DEBUGREGS, &regs);
 }
 
 static void get_debugregs(KvmCpu *kc)
@@ -385,7 +395,7 @@ static void put_events(KvmCpu *kc)
                                                        : 0;
   events.nmi.masked = x->nmi_masked;
   if (kc->accel->has_events)
-    kvm_ioctl(kc->fd, KVM_SET_VCPU_EVENTS, &events);
+    PUT(kc, KVM_SET_VCPU_EVENTS, &events);
 }
 
 static void get_events(KvmCpu *kc)
@@ -410,8 +420,9 @@ static void get_events(KvmCpu *kc)
 
 /* ---- all of it --------------------------------------------------------------------------------------------------------------------- */
 
-void kvm_put_state(KvmCpu *kc)
+bool kvm_put_state(KvmCpu *kc)
 {
+  kc->refused_call = NULL;
   put_regs(kc);
   put_sregs(kc);
   put_xcrs(kc);
@@ -421,6 +432,13 @@ void kvm_put_state(KvmCpu *kc)
   put_debugregs(kc);
   put_events(kc);
   kc->load_pending = false;
+  if (kc->refused_call == NULL)
+    return true;
+  g_free(kc->vcpu->error_text);
+  kc->vcpu->error_text =
+      g_strdup_printf("KVM refuses the CPU's state (%s: %s); \"--accel tcg\" runs the guest without KVM",
+                      kc->refused_call, g_strerror(kc->refused_errno));
+  return false;
 }
 
 void kvm_get_state(KvmCpu *kc)
