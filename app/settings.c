@@ -100,11 +100,14 @@ static int parse_unit(const char *text)
 
 bool oriel_parse_size(const char *text, uint64_t *bytes, GError **error)
 {
-  char *end = NULL;
-  double value = g_ascii_isdigit(*text) ? g_ascii_strtod(text, &end) : -1;
-  while (end != NULL && *end == ' ')
+  g_autofree char *digits = g_strndup(text, strspn(text, "0123456789."));
+  const char *end = text + strlen(digits);
+  char *parsed = NULL;
+  double value = g_ascii_isdigit(*text) ? g_ascii_strtod(digits, &parsed) : -1;
+  bool is_number = parsed != NULL && *parsed == '\0';
+  while (*end == ' ')
     end++;
-  int unit = end != NULL ? parse_unit(end) : -1;
+  int unit = is_number ? parse_unit(end) : -1;
   double scaled = unit >= 0 ? value * (double)(UINT64_C(1) << unit) : -1;
   if (!(scaled >= 0) || scaled > (double)(UINT64_C(1) << 62)) {
     g_set_error(error, ORIEL_ERROR, ORIEL_ERROR_USAGE, "\"%s\" is not a size; write e.g. 512M, 2G or 1.5GiB", text);
