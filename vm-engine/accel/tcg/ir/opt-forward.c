@@ -5,6 +5,7 @@
  *  2. A guest register that holds a known constant is replaced by it where the constant is short.
  *  3. Ops on constants are evaluated; additions of nothing, and extensions of what is extended already, become copies.
  *  4. Additions of constants move into the address of the load, store or LEA that uses them.
+ *     Where such a sum goes to a register, it is computed there (PUSH, CALL).
  *  5. An op whose result goes to a guest register by a copy right behind it writes the register itself.
  *  6. Loads and stores of an address that PROBEW looked at in the same instruction cannot fault (see opt-live.c).
  */
@@ -265,6 +266,30 @@ static bool forward_result(Forward *f, unsigned i, IrInsn *insn)
   return true;
 }
 
+/* A copy to a register of what the register's neighbour plus a constant is: computed anew, it needs no temp (PUSH, CALL). */
+static void recompute_sum(Forward *f, IrInsn *insn)
+{
+  if (insn->op != IR_MOV || insn->width != IR_W64 || !ir_is_reg(insn->d) || !ir_is_temp(insn->a))
+    return;
+  TempFact *t = fact(f, insn->a);
+  if (!ir_is_reg(t->base) || !is_short(t->disp) || f->versions[ir_reg_index(t->base)] != t->version)
+    return;
+  t->uses--;
+  insn->op = IR_LEA;
+  insn->a = t->base;
+  insn->imm = t->disp;
+}
+
+/* A temp that copies a temp or constant for good: every use of it will be replaced. */
+static void drop_copy(Forward *f, IrInsn *insn)
+{
+  if (insn->op != IR_MOV || insn->width != IR_W64 || !ir_is_temp(insn->d) || ir_is_reg(insn->a))
+    return;
+  if (ir_is_temp(insn->a))
+    fact(f, insn->a)->uses--;
+  insn->op = IR_N_OPS;
+}
+
 /* ---- the walk ------------------------------------------------------------------------------------------------------------------- */
 
 static void note_result(Forward *f, unsigned i, IrRef d, const IrInsn *insn)
@@ -332,8 +357,10 @@ static void step(Forward *f, unsigned i)
     forget_registers(f);
   IrRef d = insn->d;
   IrInsn copy = *insn;
-  forward_result(f, i, insn);
+  if (!forward_result(f, i, insn))
+    recompute_sum(f, insn);
   note_result(f, i, d, &copy);
+  drop_copy(f, insn);
   if (ir_ops[copy.op].c == IR_OPERAND_O2)
     note_result(f, i, copy.c, &copy);
 }
