@@ -3,8 +3,8 @@
  *
  *   - FIP, FDP, FOP: this processor updates FDP and FOP at unmasked exceptions only (CPUID.7.0:EBX[6]), older ones, and the
  *     translator, always; and it keeps no selectors (EBX[13]).
- *   - Within a page, CR2 of instructions with many accesses (FNSAVE and kin, FXSAVE and kin): processors differ in which
- *     they make first. So too #GP or #PF, where these or an 80-bit operand leave both the segment and the mapped pages.
+ *   - Faults of instructions with many accesses (FNSAVE, FLDENV, FXSAVE and kin): which access faults first, and what FLDENV
+ *     and FRSTOR have loaded by then. So too #GP or #PF, where an 80-bit operand leaves both the segment and the mapped pages.
  *   - An x87 store that an unmasked exception keeps from storing, to an address that would fault: the translator finds
  *     the fault first.
  *   - MASKMOVQ and MASKMOVDQU that fault: which byte is reported, whether unselected ones count.
@@ -78,17 +78,19 @@ static bool is_wide_x87(const DiffCase *c, uint64_t rip)
 
 static bool is_other_fault_first(const DiffCase *c, const DiffState *native, const DiffState *engine)
 {
-  return native->vector != engine->vector && native->rip == engine->rip && is_address_fault(native->vector) &&
-         is_address_fault(engine->vector) && (has_many_accesses(c, native->rip) || is_wide_x87(c, native->rip));
+  if (native->rip != engine->rip || !is_address_fault(native->vector) || !is_address_fault(engine->vector)) {
+    return false;
+  }
+  return has_many_accesses(c, native->rip) || (native->vector != engine->vector && is_wide_x87(c, native->rip));
 }
 
 /* An x87 store whose fault the processor did not come to. */
 static bool is_fault_instead_of_exception(const DiffCase *c, const DiffState *native, const DiffState *engine)
 {
   X86Decoded d;
-  return is_address_fault(engine->vector) && native->vector != engine->vector && native->fx[2] & 0x80 &&
-         decode_at(c, engine->rip, &d) && d.map == X86_MAP_ONE && d.opcode >= 0xd8 && d.opcode <= 0xdf &&
-         x86_decoded_is_memory(&d);
+  bool unmasked = native->fx[2] & 0x80 || (native->fx[0] & 0x3f) != 0x3f;
+  return is_address_fault(engine->vector) && native->rip != engine->rip && unmasked && decode_at(c, engine->rip, &d) &&
+         d.map == X86_MAP_ONE && d.opcode >= 0xd8 && d.opcode <= 0xdf && x86_decoded_is_memory(&d);
 }
 
 static bool is_masked_store_fault(const DiffCase *c, const DiffState *native, const DiffState *engine)
@@ -126,7 +128,7 @@ static uint64_t compared_cr2(const DiffCase *c, const DiffState *native)
   if (decode_at(c, native->rip, &d) && d.insn == X86_I_CMPS) {
     return 0;
   }
-  return has_many_accesses(c, native->rip) ? ~0xfffull : ~0ull;
+  return ~0ull;
 }
 
 /* Of a case of one instruction. */

@@ -314,8 +314,9 @@ static void fit_implicit_addresses(Maker *m)
     set_address(m, X86_RBX, pick_target(m, seg) - base_of(m, seg));
     break;
   case X86_I_LEAVE:
-  case X86_I_ENTER:
-    m->c->before.gpr[X86_RBP] = DIFF_STACK + DIFF_STACK_BYTES / 2 + 8 * diff_below(m->r, 16) - diff_ss_base(m->c->mode);
+  case X86_I_ENTER: /* outer frames lie above what ENTER pushes */
+    m->c->before.gpr[X86_RBP] =
+        DIFF_STACK + DIFF_STACK_BYTES / 2 + 0x180 + 8 * diff_below(m->r, 16) - diff_ss_base(m->c->mode);
     break;
   default:
     if (is_string((X86Insn)m->d.insn) ||
