@@ -28,12 +28,23 @@ static uint8_t *map(TcgCache *cache, int protection)
   return p == MAP_FAILED ? NULL : p;
 }
 
-TcgCache *tcg_cache_new(size_t size, GError **error)
+/* The same out of shared memory without a name: `perf` believes its map of symbols only where no file is mapped. */
+static void map_nameless(TcgCache *cache)
+{
+  void *rw = mmap(NULL, cache->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void *rx = rw != MAP_FAILED ? mremap(rw, 0, cache->size, MREMAP_MAYMOVE) : MAP_FAILED;
+  cache->rw = rw == MAP_FAILED ? NULL : rw;
+  cache->rx = rx == MAP_FAILED || mprotect(rx, cache->size, PROT_READ | PROT_EXEC) != 0 ? NULL : rx;
+}
+
+TcgCache *tcg_cache_new(size_t size, bool for_perf, GError **error)
 {
   TcgCache *cache = g_new0(TcgCache, 1);
   cache->size = size;
-  cache->memfd = open_memfd();
-  if (cache->memfd >= 0 && ftruncate(cache->memfd, (off_t)size) == 0) {
+  cache->memfd = for_perf ? -1 : open_memfd();
+  if (for_perf) {
+    map_nameless(cache);
+  } else if (cache->memfd >= 0 && ftruncate(cache->memfd, (off_t)size) == 0) {
     cache->rw = map(cache, PROT_READ | PROT_WRITE);
     cache->rx = map(cache, PROT_READ | PROT_EXEC);
   }

@@ -41,8 +41,8 @@ struct TcgCache {
   size_t fixed; /* the stubs at the start, which a flush leaves */
 };
 
-/* NULL with `error`: the host has no memory, or lets no memory be executed. */
-TcgCache *tcg_cache_new(size_t size, GError **error);
+/* NULL with `error`: the host has no memory, or lets no memory be executed. `for_perf`: so that `perf` finds symbols. */
+TcgCache *tcg_cache_new(size_t size, bool for_perf, GError **error);
 void tcg_cache_free(TcgCache *cache);
 static inline bool tcg_cache_has_room(const TcgCache *cache) { return cache->size - cache->used >= TCG_CACHE_RESERVE; }
 void tcg_cache_reset(TcgCache *cache);
@@ -199,6 +199,7 @@ uint64_t tcg_run_native(TcgCpu *cpu, const IrNative *native, uint64_t gpr);
 /* From ORIEL_PERF_MAP and ORIEL_TCG_DUMP; NULL if neither is set. */
 TcgTrace *tcg_trace_new(void);
 void tcg_trace_free(TcgTrace *trace);
+bool tcg_trace_is_for_perf(const TcgTrace *trace);
 /* Where passes are to dump to, empty; NULL: no dump wanted. */
 GString *tcg_trace_begin(TcgTrace *trace);
 /* With the lock held. `guest`: the block's first bytes. */

@@ -53,7 +53,7 @@ static Tcg *tcg_new(Vm *vm, VmMemory *memory, TcgBackend backend, GError **error
   tcg->natives = g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
   tcg_blocks_init(tcg);
   tcg->trace = tcg_trace_new();
-  tcg->cache = tcg_cache_new(TCG_CACHE_BYTES, error);
+  tcg->cache = tcg_cache_new(TCG_CACHE_BYTES, tcg_trace_is_for_perf(tcg->trace), error);
   tcg->stubs = tcg->cache != NULL ? host_stubs_new(tcg->cache, error) : NULL;
   const VmMemoryListener listener = { .view_changed = on_view_changed, .code_written = on_code_written,
                                       .pages_clean = on_pages_clean, .opaque = tcg };

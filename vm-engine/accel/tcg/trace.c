@@ -52,6 +52,11 @@ void tcg_trace_free(TcgTrace *trace)
   g_free(trace);
 }
 
+bool tcg_trace_is_for_perf(const TcgTrace *trace)
+{
+  return trace != NULL && trace->perf_map != NULL;
+}
+
 GString *tcg_trace_begin(TcgTrace *trace)
 {
   if (trace->dump == NULL)
