@@ -151,6 +151,14 @@ static bool open_drives(OrielMachine *m, PcConfig *pc, GError **error)
 
 /* ---- serial ports ------------------------------------------------------------------------------------------------------ */
 
+/* Ctrl-A x in the terminal ends the machine, as is customary. I/O context. */
+static void on_escape(char key, void *opaque)
+{
+  OrielMachine *m = opaque;
+  if (key == 'x')
+    vm_request_end(m->vm, 0, NULL);
+}
+
 static bool open_serials(OrielMachine *m, const OrielRunOptions *options, PcConfig *pc, GError **error)
 {
   static const char *const headless_default[] = { "none", NULL }, *const window_default[] = { "window", NULL };
@@ -166,6 +174,8 @@ static bool open_serials(OrielMachine *m, const OrielRunOptions *options, PcConf
     m->serials[i] = vm_chardev_new(vm_get_io_context(m->vm), specs[i], error);
     if (m->serials[i] == NULL)
       return false;
+    if (g_str_equal(specs[i], "stdio"))
+      vm_chardev_set_escape(m->serials[i], on_escape, m);
     m->serial_is_window[i] = g_str_equal(specs[i], "window");
     pc->serials[i] = m->serials[i];
     const char *path = vm_chardev_get_path(m->serials[i]);

@@ -191,6 +191,19 @@ def test_running_machine_by_name():
             process.wait()
 
 
+def test_terminal_escape():
+    process = subprocess.Popen([ORIEL, "run", "--headless", "--accel", "tcg", "--memory", "64M", "--serial", "stdio"],
+                               stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        process.stdin.write(b"a\x01\x01b\x01x")
+        process.stdin.flush()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_two_machines_and_a_kill():
     with tempfile.TemporaryDirectory() as library:
         for name in ("one", "two"):
@@ -225,4 +238,4 @@ def test_two_machines_and_a_kill():
 
 
 run(test_library_life, test_unknown_keys_survive, test_bad_creations_leave_nothing, test_bad_files, test_bad_options, test_no_display,
-    test_help_everywhere, test_control_socket, test_control_socket_garbage, test_running_machine_by_name, test_two_machines_and_a_kill)
+    test_help_everywhere, test_control_socket, test_control_socket_garbage, test_running_machine_by_name, test_terminal_escape, test_two_machines_and_a_kill)
