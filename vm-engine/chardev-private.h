@@ -40,6 +40,7 @@ struct VmChardev {
 
   GMutex mutex; /* guards the next two */
   GByteArray *fed;
+  GByteArray *judged; /* what of it is the guest's, escape keys taken out; of the I/O context */
   bool feed_queued;
 };
 

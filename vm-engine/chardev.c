@@ -14,6 +14,7 @@
 #define MAX_BUFFERED_BYTES (64u << 10)
 #define HISTORY_BYTES      (256u << 10)
 #define MAX_FED_BYTES      (1u << 20)
+#define MAX_WAITING_BYTES  (64u << 10) /* read from a descriptor before the device takes it */
 #define CHUNK_BYTES        512u /* a descriptor that polls writable takes so much without blocking, also where it may block */
 #define ESCAPE_KEY         0x01 /* Ctrl-A */
 
@@ -24,6 +25,7 @@ static void unref(void *opaque)
     return;
   g_byte_array_unref(chardev->out);
   g_byte_array_unref(chardev->fed);
+  g_byte_array_unref(chardev->judged);
   if (chardev->history != NULL)
     g_byte_array_unref(chardev->history);
   g_mutex_clear(&chardev->mutex);
@@ -39,6 +41,7 @@ VmChardev *vm_chardev_new(VmIoContext *ctx, const char *spec, GError **error)
   chardev->in_fd = chardev->out_fd = chardev->listen_fd = -1;
   chardev->out = g_byte_array_new();
   chardev->fed = g_byte_array_new();
+  chardev->judged = g_byte_array_new();
   g_mutex_init(&chardev->mutex);
   if (!vm_chardev_open(chardev, spec, error)) {
     vm_chardev_free(chardev);
@@ -194,11 +197,51 @@ static size_t filter_escapes(VmChardev *chardev, uint8_t *bytes, size_t size)
   return kept;
 }
 
+/* How much to read of up to `most` bytes: what the device can take; with escape keys more than that, so that they work
+ * while the guest reads nothing (what is not theirs waits). */
+static size_t readable(const VmChardev *chardev, size_t most)
+{
+  if (chardev->escape == NULL)
+    return MIN(room(chardev), most);
+  return chardev->judged->len < MAX_WAITING_BYTES ? most : 0;
+}
+
+/* Passes on what waits, as far as the device can take it. */
+static void pump(VmChardev *chardev)
+{
+  size_t n;
+  while ((n = MIN(room(chardev), chardev->judged->len)) > 0) {
+    uint8_t bytes[256];
+    n = MIN(n, sizeof(bytes));
+    memcpy(bytes, chardev->judged->data, n);
+    g_byte_array_remove_range(chardev->judged, 0, (guint)n);
+    chardev->handler->receive(chardev->handler_opaque, bytes, n);
+  }
+}
+
+/* What came from the far end: escape keys are served at once, the rest goes to the device when it can. */
+static void take_input(VmChardev *chardev, uint8_t *bytes, size_t size)
+{
+  size_t left = filter_escapes(chardev, bytes, size);
+  g_byte_array_append(chardev->judged, bytes, (guint)left);
+  pump(chardev);
+}
+
+static GByteArray *steal_fed(VmChardev *chardev)
+{
+  g_mutex_lock(&chardev->mutex);
+  GByteArray *fed = chardev->fed;
+  chardev->fed = g_byte_array_new();
+  chardev->feed_queued = false;
+  g_mutex_unlock(&chardev->mutex);
+  return fed;
+}
+
 static void read_ready(int fd, GIOCondition condition, void *opaque)
 {
   VmChardev *chardev = opaque;
   uint8_t bytes[4096];
-  size_t can_take = MIN(room(chardev), sizeof(bytes));
+  size_t can_take = readable(chardev, sizeof(bytes));
   if (can_take == 0) {
     vm_chardev_update_watch(chardev);
     return;
@@ -210,48 +253,24 @@ static void read_ready(int fd, GIOCondition condition, void *opaque)
     vm_chardev_lost(chardev, false);
     return;
   }
-  size_t left = filter_escapes(chardev, bytes, (size_t)n);
-  if (left > 0 && chardev->handler != NULL)
-    chardev->handler->receive(chardev->handler_opaque, bytes, left);
+  take_input(chardev, bytes, (size_t)n);
 }
 
 void vm_chardev_update_watch(VmChardev *chardev)
 {
-  bool want = chardev->in_fd >= 0 && chardev->pty_retry == NULL && room(chardev) > 0;
+  bool want = chardev->in_fd >= 0 && chardev->pty_retry == NULL && readable(chardev, 1) > 0;
   if (want && chardev->in_watch == NULL)
     chardev->in_watch = vm_io_context_watch_fd(chardev->ctx, chardev->in_fd, G_IO_IN | G_IO_HUP, read_ready, chardev);
   else if (!want)
     g_clear_pointer(&chardev->in_watch, vm_io_watch_remove);
 }
 
-/* Passes on what was fed, as far as the device can take it. */
-static void pump(VmChardev *chardev)
-{
-  size_t n;
-  while ((n = room(chardev)) > 0) {
-    uint8_t bytes[256];
-    g_mutex_lock(&chardev->mutex);
-    n = MIN(MIN(n, sizeof(bytes)), chardev->fed->len);
-    if (n > 0) {
-      memcpy(bytes, chardev->fed->data, n);
-      g_byte_array_remove_range(chardev->fed, 0, (guint)n);
-    }
-    g_mutex_unlock(&chardev->mutex);
-    if (n == 0)
-      return;
-    size_t left = filter_escapes(chardev, bytes, n);
-    if (left > 0)
-      chardev->handler->receive(chardev->handler_opaque, bytes, left);
-  }
-}
-
 static gboolean pump_fed(void *opaque)
 {
   VmChardev *chardev = opaque;
-  g_mutex_lock(&chardev->mutex);
-  chardev->feed_queued = false;
-  g_mutex_unlock(&chardev->mutex);
-  pump(chardev);
+  g_autoptr(GByteArray) fed = steal_fed(chardev);
+  if (chardev->judged->len < MAX_FED_BYTES) /* else the guest reads nothing: it is lost */
+    take_input(chardev, fed->data, fed->len);
   return G_SOURCE_REMOVE;
 }
 
@@ -288,4 +307,5 @@ void vm_chardev_set_escape(VmChardev *chardev, VmChardevEscape escape, void *opa
   chardev->escape = escape;
   chardev->escape_opaque = opaque;
   chardev->escape_pending = false;
+  vm_chardev_update_watch(chardev);
 }
