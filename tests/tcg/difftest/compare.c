@@ -3,14 +3,14 @@
  *
  *   - FIP, FDP, FOP: this processor updates FDP and FOP at unmasked exceptions only (CPUID.7.0:EBX[6]), older ones, and the
  *     translator, always; and it keeps no selectors (EBX[13]).
- *   - Faults of instructions with many accesses (FNSAVE, FLDENV, FXSAVE and kin): which access faults first, and what FLDENV
- *     and FRSTOR have loaded by then. So too #GP or #PF, where an 80-bit operand leaves both the segment and the mapped pages.
- *   - An x87 store that an unmasked exception keeps from storing, to an address that would fault: the translator finds
- *     the fault first.
+ *   - Faults of instructions with many accesses (MOVS, CMPS, BOUND, FNSAVE, FLDENV, FXSAVE and kin): which access faults
+ *     first, and what FLDENV and FRSTOR have loaded by then. So too #GP or #PF, where an 80-bit operand leaves both the segment and the mapped pages.
+ *   - An x87 instruction whose memory operand faults, and which a pending unmasked exception stops, or that an unmasked
+ *     exception keeps from storing: the translator finds the fault of the address first. (It is served, and the
+ *     instruction begins again.)
  *   - MASKMOVQ and MASKMOVDQU that fault: which byte is reported, whether unselected ones count.
  *   - 80-bit stores, and MOVBE's, that fault in their second page: whether the first page has its part by then.
  *   - ARPL to a read-only operand that it does not change.
- *   - Which operand CMPS reports where neither can be read.
  *   - Indirect branches to non-canonical addresses: #GP at the branch, or (translator) at the target.
  *   - OF after ROL, ROR, RCL, RCR by an immediate other than 1: undefined, and other than with the same count in CL
  *     (so sequences, where the translator may know CL, have no rotations but by 1).
@@ -54,14 +54,22 @@ static bool decode_at(const DiffCase *c, uint64_t rip, X86Decoded *d)
 static bool has_many_accesses(const DiffCase *c, uint64_t rip)
 {
   X86Decoded d;
-  if (!decode_at(c, rip, &d) || !x86_decoded_is_memory(&d)) {
+  if (!decode_at(c, rip, &d)) {
     return false;
   }
   unsigned reg = d.modrm >> 3 & 7;
-  if (d.map == X86_MAP_ONE) {
-    return (d.opcode == 0xd9 || d.opcode == 0xdd) && (reg == 4 || reg == 6);
+  bool memory = x86_decoded_is_memory(&d);
+  switch (d.insn) {
+  case X86_I_MOVS:
+  case X86_I_CMPS:
+  case X86_I_BOUND:
+    return true;
+  case X86_I_FPU:
+    return d.map == X86_MAP_ONE ? memory && (d.opcode == 0xd9 || d.opcode == 0xdd) && (reg == 4 || reg == 6)
+                                : memory && d.map == X86_MAP_0F && d.opcode == 0xae && reg < 2;
+  default:
+    return false;
   }
-  return d.map == X86_MAP_0F && d.opcode == 0xae && reg < 2;
 }
 
 static bool is_address_fault(unsigned vector)
@@ -78,10 +86,14 @@ static bool is_wide_x87(const DiffCase *c, uint64_t rip)
 
 static bool is_other_fault_first(const DiffCase *c, const DiffState *native, const DiffState *engine)
 {
-  if (native->rip != engine->rip || !is_address_fault(native->vector) || !is_address_fault(engine->vector)) {
+  X86Decoded d;
+  if (native->rip != engine->rip || !is_address_fault(native->vector) || !is_address_fault(engine->vector) ||
+      !decode_at(c, native->rip, &d)) {
     return false;
   }
-  return has_many_accesses(c, native->rip) || (native->vector != engine->vector && is_wide_x87(c, native->rip));
+  bool other = native->vector != engine->vector || native->cr2 != engine->cr2;
+  return has_many_accesses(c, native->rip) ? other || d.insn == X86_I_FPU
+                                           : native->vector != engine->vector && is_wide_x87(c, native->rip);
 }
 
 /* An x87 store whose fault the processor did not come to. */
@@ -89,7 +101,8 @@ static bool is_fault_instead_of_exception(const DiffCase *c, const DiffState *na
 {
   X86Decoded d;
   bool unmasked = native->fx[2] & 0x80 || (native->fx[0] & 0x3f) != 0x3f;
-  return is_address_fault(engine->vector) && native->rip != engine->rip && unmasked && decode_at(c, engine->rip, &d) &&
+  bool elsewhere = native->rip != engine->rip || native->vector != engine->vector;
+  return is_address_fault(engine->vector) && elsewhere && unmasked && decode_at(c, engine->rip, &d) &&
          d.map == X86_MAP_ONE && d.opcode >= 0xd8 && d.opcode <= 0xdf && x86_decoded_is_memory(&d);
 }
 
@@ -120,15 +133,6 @@ static bool is_idle_arpl(const DiffCase *c, const DiffState *native, const DiffS
   X86Decoded d;
   return is_address_fault(engine->vector) && native->vector != engine->vector && decode_at(c, engine->rip, &d) &&
          d.insn == X86_I_ARPL;
-}
-
-static uint64_t compared_cr2(const DiffCase *c, const DiffState *native)
-{
-  X86Decoded d;
-  if (decode_at(c, native->rip, &d) && d.insn == X86_I_CMPS) {
-    return 0;
-  }
-  return ~0ull;
 }
 
 /* Of a case of one instruction. */
@@ -209,10 +213,7 @@ bool diff_compare(const DiffCase *c, const DiffState *native, const DiffState *e
   if (native->vector == engine->vector) {
     bool has_error = native->vector == X86_EXC_PF || native->vector == X86_EXC_GP || native->vector == X86_EXC_SS;
     differ(text, "error", has_error ? native->error : 0, has_error ? engine->error : 0);
-    if (native->vector == X86_EXC_PF) {
-      uint64_t mask = compared_cr2(c, native);
-      differ(text, "cr2", native->cr2 & mask, engine->cr2 & mask);
-    }
+    differ(text, "cr2", native->vector == X86_EXC_PF ? native->cr2 : 0, native->vector == X86_EXC_PF ? engine->cr2 : 0);
   }
   differ(text, "rip", native->rip, engine->rip);
   uint64_t flags = compared_flags(c);
