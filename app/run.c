@@ -241,8 +241,10 @@ static int run_headless(Run *run)
   guint terminate = g_unix_signal_add(SIGTERM, on_signal, run);
   guint hangup = g_unix_signal_add(SIGHUP, on_signal, run);
   unsigned listener = vm_add_listener(vm, on_event, run);
-  vm_start(vm);
-  g_main_loop_run(run->loop);
+  if (vm_get_state(vm) != VM_STATE_ENDED) { /* the terminal may have ended it already */
+    vm_start(vm);
+    g_main_loop_run(run->loop);
+  }
   vm_remove_listener(vm, listener);
   g_source_remove(interrupt);
   g_source_remove(terminate);
