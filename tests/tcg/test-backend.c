@@ -217,6 +217,10 @@ static void make_memory(Maker *m)
   unsigned w = (unsigned)pick(m, 4), vector = IR_W64 + (unsigned)pick(m, 2);
   IrRef a = make_address(m), d;
   int64_t disp = pick(m, 2) ? pick(m, 256) : 0;
+  if (pick(m, 8) == 0) { /* a displacement too long for an instruction */
+    disp = INT64_C(0x123456789ab0);
+    a = ir_op2(m->b, IR_SUB, IR_W64, a, ir_const(m->b, disp));
+  }
   uint32_t slot = (uint32_t)offsetof(TcgCpu, x86.fpu.xmm) + 16 * (uint32_t)pick(m, 16);
   switch (pick(m, 6)) {
   case 0:

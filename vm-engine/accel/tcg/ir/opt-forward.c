@@ -18,6 +18,7 @@ typedef struct TempFact {
   uint16_t uses;
   uint16_t def;     /* index of the defining op, + 1 */
   uint8_t bits;     /* those above are zero */
+  bool dropped;     /* a copy that is gone: its uses were counted for what it copied */
   IrRef base;       /* rule 4: the temp is base + disp, 64 bits; IR_NONE: not known */
   int64_t disp;
 } TempFact;
@@ -78,9 +79,10 @@ static void replace(Forward *f, IrRef *ref)
     return;
   if (ir_is_reg(*ref) && !is_short(ir_const_value(f->block, better)))
     return;
-  if (ir_is_temp(*ref))
+  bool counted = ir_is_temp(*ref) && fact(f, *ref)->dropped;
+  if (ir_is_temp(*ref) && !counted)
     fact(f, *ref)->uses--;
-  if (ir_is_temp(better))
+  if (ir_is_temp(better) && !counted)
     fact(f, better)->uses++;
   *ref = better;
 }
@@ -286,7 +288,8 @@ static void drop_copy(Forward *f, IrInsn *insn)
   if (insn->op != IR_MOV || insn->width != IR_W64 || !ir_is_temp(insn->d) || ir_is_reg(insn->a))
     return;
   if (ir_is_temp(insn->a))
-    fact(f, insn->a)->uses--;
+    fact(f, insn->a)->uses += fact(f, insn->d)->uses - 1;
+  fact(f, insn->d)->dropped = true;
   insn->op = IR_N_OPS;
 }
 

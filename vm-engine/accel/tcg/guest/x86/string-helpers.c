@@ -24,6 +24,14 @@ typedef struct Walk {
   uint64_t todo;  /* iterations that this call may do yet */
 } Walk;
 
+/* With 32-bit addresses in 64-bit mode processors clear the upper halves of what they count in, whether or not an iteration
+ * is made. */
+static void narrow(const Walk *w, unsigned reg)
+{
+  if (w->addr_size == 2)
+    w->cpu->x86.gpr[reg] &= w->addr_mask;
+}
+
 static Walk walk_begin(TcgCpu *cpu, uint64_t what)
 {
   static const uint64_t masks[4] = { 0xff, 0xffff, 0xffffffff, ~0ull };
@@ -35,6 +43,7 @@ static Walk walk_begin(TcgCpu *cpu, uint64_t what)
   w.down = cpu->x86.rflags & X86_F_DF;
   w.count = cpu->x86.gpr[X86_RCX] & w.addr_mask;
   w.todo = what & X86_REP_ONCE ? 1 : MAX_BULK_BYTES;
+  narrow(&w, X86_RCX);
   return w;
 }
 
@@ -189,6 +198,8 @@ static bool move_single(Walk *w, uint64_t from, uint64_t to)
 uint64_t helper_rep_movs(TcgCpu *cpu, uint64_t what, uint64_t b, uint64_t c)
 {
   Walk w = walk_begin(cpu, what);
+  narrow(&w, X86_RSI);
+  narrow(&w, X86_RDI);
   while (may_go_on(&w)) {
     Stretch from, to;
     if (!find_stretch(&w, w.source_seg, X86_RSI, X86_READ, &from) || !find_stretch(&w, X86_ES, X86_RDI, X86_WRITE, &to))
@@ -220,6 +231,7 @@ static void fill(uint8_t *to, uint64_t value, uint64_t n, unsigned bytes)
 uint64_t helper_rep_stos(TcgCpu *cpu, uint64_t what, uint64_t b, uint64_t c)
 {
   Walk w = walk_begin(cpu, what);
+  narrow(&w, X86_RDI);
   uint64_t value = cpu->x86.gpr[X86_RAX];
   while (may_go_on(&w)) {
     Stretch to;

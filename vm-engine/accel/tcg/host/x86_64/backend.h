@@ -107,8 +107,9 @@ void be_load(Backend *be, unsigned reg, Loc loc); /* 64 bits, flags left alone *
  * `early`, so the result may share a register with one. */
 unsigned be_def(Backend *be, IrRef ref, bool early);
 void be_def_done(Backend *be, IrRef ref, unsigned reg);
-/* Moves whatever is in `reg` elsewhere; it stays locked for the op. */
+/* Moves what is in `reg` elsewhere, unless it dies in this op; it stays locked for the op. / Even then. */
 void be_take(Backend *be, unsigned reg);
+void be_evict(Backend *be, unsigned reg);
 /* All temps that are used after this op into spill. */
 void be_spill_live(Backend *be);
 void be_op_done(Backend *be);

@@ -145,7 +145,10 @@ static void cold_call(Backend *be, const Cold *cold)
   uint8_t *no_exception = emit_jcc32(e, COND_E);
   emit_jmp_to(e, be->stubs->leave_exception);
   emit_patch32(no_exception, e->p);
-  if (cold->value.kind == LOC_MEM)
+  IrRef d = ir_get(be->ir, cold->index)->d;
+  if (ir_is_reg(d))
+    be_def_done(be, d, RAX);
+  else if (cold->value.kind == LOC_MEM)
     emit_mov_mr(e, Q, cpu_mem(cold->value.offset), RAX);
   else if (cold->value.kind == LOC_REG && cold->value.reg != RAX)
     emit_mov_rr(e, Q, cold->value.reg, RAX);

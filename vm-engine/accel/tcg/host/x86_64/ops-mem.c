@@ -107,7 +107,7 @@ static Access access_of(Backend *be, const IrInsn *insn, bool write)
     if (insn->imm == (int32_t)insn->imm) {
       a.disp = (int32_t)insn->imm;
     } else { /* rare: make it part of the address, in a register of its own */
-      be_take(be, RDX);
+      be_evict(be, RDX);
       be_load(be, RDX, a.address);
       emit_mov_ri(&be->e, RAX, (uint64_t)insn->imm);
       emit_lea(&be->e, Q, RDX, mem_index(RDX, RAX, 0, 0));

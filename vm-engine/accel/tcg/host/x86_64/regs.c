@@ -3,6 +3,10 @@
  *
  * Temps are assigned once and live within one block, so allocation is one forward walk: a result gets a free register;
  * where there is none, the temp whose last use is furthest goes to memory, once.
+ *
+ * A guest register that is not pinned lives in memory. What was written to it last is also kept in a free register until
+ * that is wanted for something else, so that a chain of operations on it does not go through memory; the write to memory
+ * happens all the same, and the copy can be forgotten at any time.
  */
 #include "vm-engine/accel/tcg/host/x86_64/backend.h"
 
@@ -16,6 +20,19 @@ static const uint8_t temp_registers[] = { RSI, RDI, RDX };
 unsigned be_pinned(unsigned guest_register)
 {
   return guest_register < host_n_pinned ? host_pinned[guest_register] : NO_REG;
+}
+
+/* In Alloc.owner: a guest register's copy. */
+#define COPY_OF(guest) (0x8000u | (guest))
+static bool is_copy(unsigned owner) { return (owner & 0x8000) != 0; }
+
+static unsigned copy_of(const Backend *be, unsigned guest)
+{
+  for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
+    if (be->alloc.owner[temp_registers[i]] == COPY_OF(guest))
+      return temp_registers[i];
+  }
+  return NO_REG;
 }
 
 static Temp *temp_of(Backend *be, IrRef ref)
@@ -68,9 +85,13 @@ Loc be_loc(Backend *be, IrRef ref)
   if (ir_is_temp(ref))
     return temp_loc(be, temp_of(be, ref));
   unsigned r = ir_reg_index(ref), pinned = be_pinned(r);
+  unsigned copy = pinned != NO_REG ? (unsigned)NO_REG : copy_of(be, r);
   if (pinned != NO_REG)
     return (Loc){ .kind = LOC_REG, .reg = (uint8_t)pinned };
-  return (Loc){ .kind = LOC_MEM, .offset = (int32_t)be->ir->guest_regs[r].offset };
+  if (copy == NO_REG)
+    return (Loc){ .kind = LOC_MEM, .offset = (int32_t)be->ir->guest_regs[r].offset };
+  be->locked |= 1u << copy;
+  return (Loc){ .kind = LOC_REG, .reg = (uint8_t)copy };
 }
 
 void be_load(Backend *be, unsigned reg, Loc loc)
@@ -122,16 +143,34 @@ static void spill(Backend *be, unsigned reg)
   be->alloc.owner[reg] = 0;
 }
 
-/* A register that no temp is in; may spill one. */
-static unsigned free_register(Backend *be)
+/* A register that nothing is in, or a copy that can be forgotten. */
+static unsigned idle_register(Backend *be)
 {
-  unsigned worst = NO_REG;
+  unsigned found = NO_REG;
   for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
     unsigned r = temp_registers[i];
     if ((be->locked >> r & 1) != 0)
       continue;
     if (be->alloc.owner[r] == 0)
       return r;
+    if (is_copy(be->alloc.owner[r]))
+      found = r;
+  }
+  if (found != NO_REG)
+    be->alloc.owner[found] = 0;
+  return found;
+}
+
+/* As above, or one whose temp is spilled for it. */
+static unsigned free_register(Backend *be)
+{
+  unsigned worst = idle_register(be);
+  if (worst != NO_REG)
+    return worst;
+  for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
+    unsigned r = temp_registers[i];
+    if ((be->locked >> r & 1) != 0)
+      continue;
     if (worst == NO_REG || be->temps[be->alloc.owner[r] - 1].last_use > be->temps[be->alloc.owner[worst] - 1].last_use)
       worst = r;
   }
@@ -169,12 +208,28 @@ static void release_input_registers(Backend *be)
     release_register(be, insn->c);
 }
 
+/* Where the new value of a guest register is computed: as a rule where it then stays. */
+static unsigned def_guest(Backend *be, unsigned guest, bool early)
+{
+  unsigned r = be_pinned(guest);
+  if (r == NO_REG)
+    r = copy_of(be, guest);
+  if (r != NO_REG)
+    return r;
+  if (!early)
+    release_input_registers(be);
+  r = idle_register(be);
+  if (r == NO_REG)
+    return RAX;
+  be->alloc.owner[r] = (uint16_t)COPY_OF(guest);
+  be->locked |= 1u << r;
+  return r;
+}
+
 unsigned be_def(Backend *be, IrRef ref, bool early)
 {
-  if (ir_is_reg(ref)) {
-    unsigned pinned = be_pinned(ir_reg_index(ref));
-    return pinned != NO_REG ? pinned : RAX;
-  }
+  if (ir_is_reg(ref))
+    return def_guest(be, ir_reg_index(ref), early);
   if (!ir_is_temp(ref))
     return RAX;
   const IrInsn *insn = ir_get(be->ir, be->index);
@@ -204,16 +259,30 @@ void be_def_done(Backend *be, IrRef ref, unsigned reg)
   if (ref == IR_NONE)
     return;
   Loc loc = be_loc(be, ref);
-  if (loc.kind == LOC_MEM)
+  if (ir_is_reg(ref) && be_pinned(ir_reg_index(ref)) == NO_REG) /* a copy or none: memory has it in any case */
+    emit_mov_mr(&be->e, Q, cpu_mem((int32_t)be->ir->guest_regs[ir_reg_index(ref)].offset), reg);
+  else if (loc.kind == LOC_MEM)
     emit_mov_mr(&be->e, Q, cpu_mem(loc.offset), reg);
-  else if (loc.kind == LOC_REG && loc.reg != reg)
+  if (loc.kind == LOC_REG && loc.reg != reg)
     emit_mov_rr(&be->e, Q, loc.reg, reg);
 }
 
 void be_take(Backend *be, unsigned reg)
 {
   unsigned owner = be->alloc.owner[reg];
-  if (owner != 0 && be->temps[owner - 1].last_use > be->index)
+  if (is_copy(owner))
+    be->alloc.owner[reg] = 0;
+  else if (owner != 0 && be->temps[owner - 1].last_use > be->index)
+    spill(be, reg);
+  be->locked |= 1u << reg;
+}
+
+void be_evict(Backend *be, unsigned reg)
+{
+  unsigned owner = be->alloc.owner[reg];
+  if (is_copy(owner))
+    be->alloc.owner[reg] = 0;
+  else if (owner != 0)
     spill(be, reg);
   be->locked |= 1u << reg;
 }
@@ -222,7 +291,9 @@ void be_spill_live(Backend *be)
 {
   for (unsigned i = 0; i < G_N_ELEMENTS(temp_registers); i++) {
     unsigned r = temp_registers[i], owner = be->alloc.owner[r];
-    if (owner != 0 && be->temps[owner - 1].last_use > be->index)
+    if (is_copy(owner))
+      be->alloc.owner[r] = 0;
+    else if (owner != 0 && be->temps[owner - 1].last_use > be->index)
       spill(be, r);
   }
 }
