@@ -1,4 +1,6 @@
 """Debian's kernels, started directly with a busybox initramfs, to a shell that computes something and to power-off."""
+from pathlib import Path
+
 from harness import INIT_HEAD, Machine, initramfs, kernel, run
 
 INIT = INIT_HEAD + """
@@ -45,16 +47,27 @@ def test_reset_ends_under_no_reboot():
 
 
 def test_power_button():
-    initrd = initramfs(INIT)
-    with Machine("--kernel", kernel(), "--initrd", initrd, "--append", "console=ttyS0") as m:
-        m.wait_serial("INIT READY", seconds=180)
-        m.type_serial("cat /proc/acpi/wakeup >/dev/null; (dd if=/dev/input/event0 of=/dev/null bs=24 count=1 2>/dev/null; echo PRESSED; poweroff -f) &\n")
-        m.type_serial("sleep 1; echo ARM''ED\n")
-        m.wait_serial("ARMED")
+    """The press goes the whole way: SCI, ACPI's button driver, the input layer, a program."""
+    image = kernel()
+    modules = image.parent.parent / "lib/modules" / image.name.removeprefix("vmlinuz-") / "kernel/drivers"
+    extra = [f"{modules / name}:{Path(name).name}" for name in ("acpi/button.ko", "input/evdev.ko")]
+    init = INIT_HEAD + """
+insmod /evdev.ko; insmod /button.ko; sleep 1
+event=$(sed -n '/Power Button/,/^$/s/.*\\(event[0-9]*\\).*/\\1/p' /proc/bus/input/devices | head -n 1)
+echo "WAITING FOR $event"
+set -- $(dd if=/dev/input/$event bs=24 count=1 2>/dev/null | od -An -tu2 -j16)
+echo "PRESSED $1 $2 $3"
+poweroff -f
+"""
+    initrd = initramfs(init, extra=extra)
+    with Machine("--kernel", image, "--initrd", initrd, "--append", "console=ttyS0") as m:
+        m.wait_serial("WAITING FOR event", seconds=180)
         m.command("system_powerdown")
-        m.wait_serial("PRESSED", seconds=60)
+        m.wait_event("POWERDOWN", seconds=10)
+        m.wait_serial("PRESSED 1 116 1", seconds=60)  # EV_KEY, KEY_POWER, down
         assert m.wait_exit(60) == 0
     initrd.unlink()
 
 
-run(test_amd64, test_amd64_without_the_io_apic, test_i686, test_i686_pae, test_reset_ends_under_no_reboot, test_power_button)
+if __name__ == "__main__":
+    run(test_amd64, test_amd64_without_the_io_apic, test_i686, test_i686_pae, test_reset_ends_under_no_reboot, test_power_button)
