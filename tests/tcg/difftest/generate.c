@@ -178,11 +178,12 @@ static void patch(Maker *m, unsigned at, uint64_t value, unsigned bytes)
   memcpy(m->bytes + at, &value, bytes);
 }
 
-/* Sets an address register: in 16-bit addressing, its low half. */
+/* Sets an address register; bits above the address size are anything. */
 static void set_address(Maker *m, unsigned reg, uint64_t value)
 {
   uint64_t *gpr = &m->c->before.gpr[reg];
-  *gpr = m->d.addr_size == 1 ? (*gpr & ~0xffffull) | (value & 0xffff) : value;
+  uint64_t mask = m->d.addr_size == 1 ? 0xffff : m->d.addr_size == 2 ? 0xffffffff : ~0ull;
+  *gpr = (value & mask) | (*gpr & ~mask);
 }
 
 /* Sets base and index, or the displacement, so that the operand lies at `target`. */
@@ -208,9 +209,6 @@ static bool aim(Maker *m, uint32_t target)
     return false;
   }
   set_address(m, d->base, wanted - index - (uint64_t)d->disp);
-  if (d->addr_size == 2 && m->c->mode == DIFF_64 && diff_percent(m->r, 50)) {
-    gpr[d->base] += diff_random(m->r) << 32;
-  }
   return true;
 }
 
