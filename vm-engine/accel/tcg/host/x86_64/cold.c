@@ -52,7 +52,7 @@ static void pass_address(Backend *be, const Cold *cold, const IrInsn *insn)
   int32_t disp = has_disp && insn->imm == (int32_t)insn->imm ? (int32_t)insn->imm : 0; /* else it is in the address */
   Loc a = cold->address;
   if (a.kind == LOC_IMM) {
-    store_imm64(be, CPU(slow_address), (uint64_t)(a.imm + disp));
+    store_imm64(be, CPU(slow_address), (uint64_t)a.imm + (uint64_t)disp);
     return;
   }
   if (a.kind == LOC_MEM) {

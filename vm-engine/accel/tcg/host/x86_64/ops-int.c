@@ -235,11 +235,11 @@ static void op_lea(Backend *be, const IrInsn *insn)
   int64_t disp = insn->imm;
   Mem m = { NO_REG, NO_REG, insn->aux & 3, 0 };
   if (a.kind == LOC_IMM) {
-    disp += a.imm;
+    disp = (int64_t)((uint64_t)disp + (uint64_t)a.imm); /* wraps, as addresses do */
     a.kind = LOC_NONE;
   }
   if (b.kind == LOC_IMM) {
-    disp += (int64_t)((uint64_t)b.imm << (insn->aux & 3));
+    disp = (int64_t)((uint64_t)disp + ((uint64_t)b.imm << (insn->aux & 3)));
     b.kind = LOC_NONE;
   }
   if (width == D)

@@ -89,7 +89,7 @@ static Mem host_mem(Backend *be, const Access *a, bool keep_rcx)
     return mem_at(RAX, a->disp);
   }
   if (a->address.kind == LOC_IMM && keep_rcx) {
-    int64_t v = a->address.imm + a->disp;
+    int64_t v = (int64_t)((uint64_t)a->address.imm + (uint64_t)a->disp);
     if (v == (int32_t)v)
       return mem_at(RAX, (int32_t)v);
     emit_mov_ri(e, RCX, (uint64_t)v);
