@@ -25,6 +25,8 @@ def test_triple_fault_storm_pauses():
         while m.command("query-status")["status"] != "paused" and time.monotonic() < end:
             time.sleep(0.05)
         assert m.command("query-status")["status"] == "paused"
+        while "restarts over and over" not in m.stderr() and time.monotonic() < end:  # told just after the state changed
+            time.sleep(0.05)
         assert "restarts over and over" in m.stderr(), m.stderr()
         assert "RIP=" in m.command("human-monitor-command", **{"command-line": "info registers"})
         m.events.clear()
