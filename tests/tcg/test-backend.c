@@ -48,8 +48,24 @@ typedef struct State {
 
 static uint64_t random_value(GRand *rand)
 {
-  static const uint64_t special[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                      0x7fffffffffffffff, 0x8000000000000000, ~0ull, 63, 32, 31 };
+  static const uint64_t special[] = { 0,
+                                      1,
+                                      2,
+                                      0x7f,
+                                      0x80,
+                                      0xff,
+                                      0x7fff,
+                                      0x8000,
+                                      0xffff,
+                                      0x7fffffff,
+                                      0x80000000,
+                                      0xffffffff,
+                                      0x7fffffffffffffff,
+                                      0x8000000000000000,
+                                      ~0ull,
+                                      63,
+                                      32,
+                                      31 };
   if (g_rand_int_range(rand, 0, 3) == 0)
     return special[g_rand_int_range(rand, 0, G_N_ELEMENTS(special))];
   return (uint64_t)g_rand_int(rand) << 32 | g_rand_int(rand);
@@ -154,10 +170,26 @@ static void finish_result(Maker *m, IrRef d, unsigned w, IrRef first)
 static unsigned widths_from(IrOpcode op)
 {
   switch (op) {
-  case IR_MUL: case IR_BSWAP: case IR_PEXT: case IR_PDEP: case IR_MOV: case IR_CMOVCC:
+  case IR_MUL:
+  case IR_BSWAP:
+  case IR_PEXT:
+  case IR_PDEP:
+  case IR_MOV:
+  case IR_CMOVCC:
     return IR_W32;
-  case IR_SHLDF: case IR_SHRDF: case IR_IMULF: case IR_BTF: case IR_BTSF: case IR_BTRF: case IR_BTCF: case IR_BSFF:
-  case IR_BSRF: case IR_POPCNTF: case IR_LZCNTF: case IR_TZCNTF: case IR_LEA:
+  case IR_SHLDF:
+  case IR_SHRDF:
+  case IR_IMULF:
+  case IR_BTF:
+  case IR_BTSF:
+  case IR_BTRF:
+  case IR_BTCF:
+  case IR_BSFF:
+  case IR_BSRF:
+  case IR_POPCNTF:
+  case IR_LZCNTF:
+  case IR_TZCNTF:
+  case IR_LEA:
     return IR_W16;
   default:
     return IR_W8;
@@ -259,13 +291,19 @@ static void make_state(Maker *m)
 
 static IrNativeOperand xmm(Maker *m, unsigned bytes, bool reads, bool writes)
 {
-  return (IrNativeOperand){ .kind = IR_NAT_XMM, .bytes = (uint8_t)bytes, .reads = reads, .writes = writes,
+  return (IrNativeOperand){ .kind = IR_NAT_XMM,
+                            .bytes = (uint8_t)bytes,
+                            .reads = reads,
+                            .writes = writes,
                             .offset = (uint32_t)offsetof(TcgCpu, x86.fpu.xmm) + 16 * (uint32_t)pick(m, 16) };
 }
 
 static IrNativeOperand mmx(Maker *m, bool reads, bool writes)
 {
-  return (IrNativeOperand){ .kind = IR_NAT_MMX, .bytes = 8, .reads = reads, .writes = writes,
+  return (IrNativeOperand){ .kind = IR_NAT_MMX,
+                            .bytes = 8,
+                            .reads = reads,
+                            .writes = writes,
                             .offset = (uint32_t)offsetof(TcgCpu, fpr) + 16 * (uint32_t)pick(m, 8) };
 }
 
@@ -409,7 +447,8 @@ static IrLeave run_host(Rig *r, const IrBlock *ir, uint32_t mode)
 static void compare(const char *what, const State *want, const State *got, IrLeave want_leave, IrLeave got_leave,
                     const Rig *want_rig, const Rig *got_rig, const IrBlock *ir, unsigned seed)
 {
-  bool same = memcmp(want, got, sizeof *want) == 0 && want_leave == got_leave && want_rig->cpu->x86.rip == got_rig->cpu->x86.rip;
+  bool same = memcmp(want, got, sizeof *want) == 0 && want_leave == got_leave &&
+              want_rig->cpu->x86.rip == got_rig->cpu->x86.rip;
   if (same)
     return;
   g_autoptr(GString) text = g_string_new(NULL);
@@ -424,7 +463,9 @@ static void compare(const char *what, const State *want, const State *got, IrLea
     if (memcmp(want->xmm[i], got->xmm[i], 16) != 0)
       g_string_append_printf(text, "xmm%u\n", i);
   }
-  g_string_append_printf(text, "flags %04x, not %04x; left by %d at %" G_GINT64_MODIFIER "x, not by %d at %" G_GINT64_MODIFIER "x; memory %s\n",
+  g_string_append_printf(text,
+                         "flags %04x, not %04x; left by %d at %" G_GINT64_MODIFIER "x, not by %d at %" G_GINT64_MODIFIER
+                         "x; memory %s\n",
                          got->flags, want->flags, got_leave, got_rig->cpu->x86.rip, want_leave, want_rig->cpu->x86.rip,
                          memcmp(want->ram, got->ram, RAM_BYTES) == 0 ? "same" : "differs");
   g_error("%s", text->str);

@@ -57,10 +57,10 @@ static void load(Fixture *f, uint32_t at, const void *bytes, size_t n)
 {
   g_assert_true(vm_memory_write(f->memory, at, bytes, n));
 }
-#define LOAD(f, at, ...)                        \
-  do {                                          \
-    static const uint8_t b_[] = { __VA_ARGS__ }; \
-    load(f, at, b_, sizeof b_);                 \
+#define LOAD(f, at, ...)                                                                                               \
+  do {                                                                                                                 \
+    static const uint8_t b_[] = { __VA_ARGS__ };                                                                       \
+    load(f, at, b_, sizeof b_);                                                                                        \
   } while (0)
 
 static uint32_t reg(const Fixture *f, unsigned r)
@@ -90,9 +90,9 @@ static bool is_jit(Fixture *f)
 
 static void test_loop(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xb9, 0x10, 0x27, 0, 0,  /* mov ecx, 10000 */
-       0x01, 0xc8, 0x49, 0x75, 0xfb,     /* L: add eax, ecx; dec ecx; jnz L */
-       0x0f, 0x94, 0xc3, 0xf4);          /* setz bl; hlt */
+  LOAD(f, CODE, 0xb9, 0x10, 0x27, 0, 0, /* mov ecx, 10000 */
+       0x01, 0xc8, 0x49, 0x75, 0xfb,    /* L: add eax, ecx; dec ecx; jnz L */
+       0x0f, 0x94, 0xc3, 0xf4);         /* setz bl; hlt */
   run(f);
   g_assert_cmpuint(reg(f, X86_RAX), ==, 50005000);
   g_assert_cmpuint(reg(f, X86_RBX), ==, 1);
@@ -127,8 +127,8 @@ static void test_exact_count(Fixture *f, gconstpointer data)
 
 static void test_data_beside_code(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xb9, 0xe8, 3, 0, 0,                                     /* mov ecx, 1000 */
-       0x01, 0x0d, 0, 0x08, 0x01, 0, 0x49, 0x75, 0xf7, 0xf4);            /* L: add [CODE + 0x800], ecx; dec ecx; jnz L */
+  LOAD(f, CODE, 0xb9, 0xe8, 3, 0, 0,                          /* mov ecx, 1000 */
+       0x01, 0x0d, 0, 0x08, 0x01, 0, 0x49, 0x75, 0xf7, 0xf4); /* L: add [CODE + 0x800], ecx; dec ecx; jnz L */
   run(f);
   uint32_t sum;
   memcpy(&sum, f->ram + CODE + 0x800, 4);
@@ -139,10 +139,10 @@ static void test_data_beside_code(Fixture *f, gconstpointer data)
 
 static void test_patched_ahead(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xb9, 0x64, 0, 0, 0,             /* mov ecx, 100 */
-       0xfe, 0x05, 0x0c, 0, 1, 0,                /* L: inc byte [P + 1] */
-       0x05, 0x00, 0, 0, 0,                      /* P: add eax, 0 */
-       0x49, 0x75, 0xf2, 0xf4);                  /* dec ecx; jnz L; hlt */
+  LOAD(f, CODE, 0xb9, 0x64, 0, 0, 0, /* mov ecx, 100 */
+       0xfe, 0x05, 0x0c, 0, 1, 0,    /* L: inc byte [P + 1] */
+       0x05, 0x00, 0, 0, 0,          /* P: add eax, 0 */
+       0x49, 0x75, 0xf2, 0xf4);      /* dec ecx; jnz L; hlt */
   run(f);
   g_assert_cmpuint(reg(f, X86_RAX), ==, 5050);
   g_assert_cmpuint(counters(f)->dropped, >=, 100);
@@ -151,9 +151,9 @@ static void test_patched_ahead(Fixture *f, gconstpointer data)
 /* A plain store, whose instruction goes on behind it (the stack pointer), into the instruction that follows. */
 static void test_push_into_next(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xbc, 0x0e, 0, 1, 0,        /* mov esp, P + 4 */
-       0x68, 0x40, 0x40, 0x40, 0xf4,        /* push: inc eax, inc eax, inc eax, hlt */
-       0x90, 0x90, 0x90, 0x90, 0xf4);       /* P */
+  LOAD(f, CODE, 0xbc, 0x0e, 0, 1, 0,  /* mov esp, P + 4 */
+       0x68, 0x40, 0x40, 0x40, 0xf4,  /* push: inc eax, inc eax, inc eax, hlt */
+       0x90, 0x90, 0x90, 0x90, 0xf4); /* P */
   run(f);
   g_assert_cmpuint(reg(f, X86_RAX), ==, 3);
   g_assert_cmphex(reg(f, X86_RSP), ==, CODE + 10);
@@ -169,7 +169,7 @@ static void test_store_into_next(Fixture *f, gconstpointer data)
 
 static void test_string_store_into_next(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xbf, 0x11, 0, 1, 0, 0xb0, 0x43, 0xb9, 4, 0, 0, 0, /* mov edi, P; mov al, 0x43; mov ecx, 4 */
+  LOAD(f, CODE, 0xbf, 0x11, 0, 1, 0, 0xb0, 0x43, 0xb9, 4, 0, 0, 0,  /* mov edi, P; mov al, 0x43; mov ecx, 4 */
        0xf3, 0xaa, 0x31, 0xc0, 0x90, 0x40, 0x40, 0x40, 0x40, 0xf4); /* rep stosb; xor eax, eax; P: inc eax … ; hlt */
   run(f);
   g_assert_cmpuint(reg(f, X86_RAX), ==, 0);
@@ -191,8 +191,8 @@ static void test_written_from_outside(Fixture *f, gconstpointer data)
 /* A chained jump must not lead into what was dropped. */
 static void test_unchained(Fixture *f, gconstpointer data)
 {
-  LOAD(f, CODE, 0xeb, 0x3e);               /* jmp +0x40 */
-  LOAD(f, CODE + 0x40, 0x40, 0xeb, 0x3d);  /* inc eax; jmp +0x80 */
+  LOAD(f, CODE, 0xeb, 0x3e);              /* jmp +0x40 */
+  LOAD(f, CODE + 0x40, 0x40, 0xeb, 0x3d); /* inc eax; jmp +0x80 */
   LOAD(f, CODE + 0x80, 0xf4);
   for (int i = 0; i < 3; i++) {
     start_at(f, CODE);
@@ -229,7 +229,7 @@ static void enable_paging(Fixture *f)
 static void test_second_page_remapped(Fixture *f, gconstpointer data)
 {
   enable_paging(f);
-  LOAD(f, CODE + 0xffe, 0x40, 0xb8);                 /* inc eax; mov eax, imm … */
+  LOAD(f, CODE + 0xffe, 0x40, 0xb8); /* inc eax; mov eax, imm … */
   LOAD(f, CODE + 0x1000, 1, 0, 0, 0, 0xf4);
   LOAD(f, CODE + 0x5000, 2, 0, 0, 0, 0xf4);
   for (uint32_t want = 1; want <= 2; want++) {
@@ -244,7 +244,7 @@ static void test_second_page_remapped(Fixture *f, gconstpointer data)
 static void test_called_page_remapped(Fixture *f, gconstpointer data)
 {
   enable_paging(f);
-  LOAD(f, CODE, 0xe8, 0xfb, 0x0f, 0, 0, 0xf4);      /* call CODE + 0x1000; hlt */
+  LOAD(f, CODE, 0xe8, 0xfb, 0x0f, 0, 0, 0xf4); /* call CODE + 0x1000; hlt */
   LOAD(f, CODE + 0x1000, 0xb8, 1, 0, 0, 0, 0xc3);
   LOAD(f, CODE + 0x5000, 0xb8, 2, 0, 0, 0, 0xc3);
   for (uint32_t i = 0; i < 4; i++) {
@@ -288,7 +288,7 @@ static void test_full_cache(Fixture *f, gconstpointer data)
   cache->size = cache->used + TCG_CACHE_RESERVE + (100u << 10);
   uint8_t *code = f->ram + CODE;
   for (unsigned i = 0; i < N; i++)
-    memcpy(code + 3 * i, "\x40\xeb", 3); /* inc eax; jmp to the next */
+    memcpy(code + 3 * i, "\x40\xeb", 3);   /* inc eax; jmp to the next */
   memcpy(code + 3 * N, "\x49\x0f\x85", 3); /* dec ecx; jnz to the start */
   int32_t back = -(3 * N + 7);
   memcpy(code + 3 * N + 3, &back, 4);
@@ -331,11 +331,11 @@ static void leave_endless(Fixture *f, const uint8_t *code, size_t n)
 
 static void test_kick(Fixture *f, gconstpointer data)
 {
-  static const uint8_t self[] = { 0xeb, 0xfe };                           /* jmp to itself */
-  static const uint8_t loop[] = { 0x90, 0x43, 0x75, 0xfc, 0xeb, 0xfa };   /* nop; inc ebx; jnz; jmp */
-  static const uint8_t loop_insn[] = { 0xe2, 0xfe, 0xeb, 0xfc };          /* loop to itself; jmp */
-  static const uint8_t indirect[] = { 0xff, 0xe0 };                       /* jmp eax */
-  static const uint8_t far_apart[] = { 0xe9, 0xfb, 0x0f, 0, 0 };          /* jmp to the next page … */
+  static const uint8_t self[] = { 0xeb, 0xfe };                         /* jmp to itself */
+  static const uint8_t loop[] = { 0x90, 0x43, 0x75, 0xfc, 0xeb, 0xfa }; /* nop; inc ebx; jnz; jmp */
+  static const uint8_t loop_insn[] = { 0xe2, 0xfe, 0xeb, 0xfc };        /* loop to itself; jmp */
+  static const uint8_t indirect[] = { 0xff, 0xe0 };                     /* jmp eax */
+  static const uint8_t far_apart[] = { 0xe9, 0xfb, 0x0f, 0, 0 };        /* jmp to the next page … */
   static const uint8_t forward_and_back[] = { 0xeb, 0x00, 0x40, 0xeb, 0xfb };
   leave_endless(f, self, sizeof self);
   leave_endless(f, loop, sizeof loop);
@@ -372,13 +372,15 @@ static uint8_t *random_insn(GRand *rand, uint8_t *p)
     *p++ = 0x0f, *p++ = (uint8_t)(0x90 + g_rand_int_range(rand, 0, 16)), *p++ = (uint8_t)(0xc0 | (r == 1 ? 0 : r));
     return p;
   case 2: /* cmovcc */
-    *p++ = 0x0f, *p++ = (uint8_t)(0x40 + g_rand_int_range(rand, 0, 16)), *p++ = (uint8_t)(0xc0 | (r == 1 ? 0 : r) << 3 | s);
+    *p++ = 0x0f, *p++ = (uint8_t)(0x40 + g_rand_int_range(rand, 0, 16)),
+    *p++ = (uint8_t)(0xc0 | (r == 1 ? 0 : r) << 3 | s);
     return p;
   case 3: /* shl, shr, sar, rol by cl or 1 */
     *p++ = g_rand_int_range(rand, 0, 2) ? 0xd3 : 0xd1;
     *p++ = (uint8_t)(0xc0 | (unsigned)g_rand_int_range(rand, 0, 6) << 3 | (r == 1 ? 0 : r));
     return p;
-  case 4: case 5: /* alu [memory], reg, or the other way */
+  case 4:
+  case 5: /* alu [memory], reg, or the other way */
     *p++ = (uint8_t)(alu[g_rand_int_range(rand, 0, 6)] | (s == 1 || g_rand_int_range(rand, 0, 2) ? 0 : 2));
     *p++ = (uint8_t)(0x05 | s << 3);
     memcpy(p, &address, 4);

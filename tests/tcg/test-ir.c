@@ -75,7 +75,11 @@ static void test_round_trip(void)
   ir_emit(b, IR_PROBEW, IR_W32, IR_NONE, value, IR_NONE)->aux = IR_W32;
   ir_ste(b, IR_W8, (uint32_t)offsetof(TcgCpu, vtmp), ir_lde(b, IR_W8, (uint32_t)offsetof(TcgCpu, vtmp)));
   ir_call(b, HELPER_select, ir_temp(b), value, value, ir_reg(0));
-  const IrNative n = { .prefix = 0x66, .map = 3, .opcode = 0x0f, .imm = 9, .has_imm = true,
+  const IrNative n = { .prefix = 0x66,
+                       .map = 3,
+                       .opcode = 0x0f,
+                       .imm = 9,
+                       .has_imm = true,
                        .reg = { .kind = IR_NAT_XMM, .bytes = 16, .reads = true, .writes = true, .offset = 0x400 },
                        .rm = { .kind = IR_NAT_MMX, .bytes = 8, .reads = true, .offset = 0x500 } };
   ir_native(b, &n, IR_NONE);
@@ -116,8 +120,13 @@ static void test_verifier(void)
 
 static void test_bad_text(void)
 {
-  static const char *const texts[] = { "rax = nonsense.w64, rbx", "rax = add.w7, rbx, rcx", "rax = add.w64, rbx, rcx, rdx",
-                                       "rax = setcc.w64, cc=maybe", "call.w64, helper=nobody", "rax = mov.w64, 0x5g", "block pc" };
+  static const char *const texts[] = { "rax = nonsense.w64, rbx",
+                                       "rax = add.w7, rbx, rcx",
+                                       "rax = add.w64, rbx, rcx, rdx",
+                                       "rax = setcc.w64, cc=maybe",
+                                       "call.w64, helper=nobody",
+                                       "rax = mov.w64, 0x5g",
+                                       "block pc" };
   for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
     g_autoptr(GError) error = NULL;
     g_assert_null(ir_parse(texts[i], &error));
@@ -128,13 +137,15 @@ static void test_bad_text(void)
 /* The ops without flags mean the same as those with, whose flags come from the processor. */
 static void test_plain_forms(void)
 {
-  static const IrOpcode pairs[][2] = { { IR_ADD, IR_ADDF }, { IR_SUB, IR_SUBF }, { IR_AND, IR_ANDF }, { IR_OR, IR_ORF },
-                                       { IR_XOR, IR_XORF }, { IR_NEG, IR_NEGF }, { IR_SHL, IR_SHLF }, { IR_SHR, IR_SHRF },
-                                       { IR_SAR, IR_SARF }, { IR_ROL, IR_ROLF }, { IR_ROR, IR_RORF } };
+  static const IrOpcode pairs[][2] = { { IR_ADD, IR_ADDF }, { IR_SUB, IR_SUBF }, { IR_AND, IR_ANDF },
+                                       { IR_OR, IR_ORF },   { IR_XOR, IR_XORF }, { IR_NEG, IR_NEGF },
+                                       { IR_SHL, IR_SHLF }, { IR_SHR, IR_SHRF }, { IR_SAR, IR_SARF },
+                                       { IR_ROL, IR_ROLF }, { IR_ROR, IR_RORF } };
   g_autoptr(GRand) rand = g_rand_new_with_seed(7);
   for (unsigned i = 0; i < 20000; i++) {
     unsigned k = (unsigned)g_rand_int_range(rand, 0, G_N_ELEMENTS(pairs)), w = (unsigned)g_rand_int_range(rand, 0, 4);
-    uint64_t a = (uint64_t)g_rand_int(rand) << 32 | g_rand_int(rand), b = (uint64_t)g_rand_int(rand) << 31 | g_rand_int(rand);
+    uint64_t a = (uint64_t)g_rand_int(rand) << 32 | g_rand_int(rand),
+             b = (uint64_t)g_rand_int(rand) << 31 | g_rand_int(rand);
     uint64_t second = 0;
     uint16_t flags = 0x200;
     g_assert_cmphex(ir_alu(pairs[k][0], w, a, b, 0, 0), ==, ir_alu_flags(pairs[k][1], w, a, b, 0, &flags, &second));
@@ -143,7 +154,8 @@ static void test_plain_forms(void)
 
 int main(int argc, char **argv)
 {
-  static const char *const passes[] = { "dead-flags", "constants", "address", "read-modify-write", "boundary", "jump-back" };
+  static const char *const passes[] = { "dead-flags",        "constants", "address",
+                                        "read-modify-write", "boundary",  "jump-back" };
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/tcg/ir/round-trip", test_round_trip);
   g_test_add_func("/tcg/ir/verifier", test_verifier);

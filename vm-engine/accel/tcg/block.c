@@ -273,7 +273,8 @@ void tcg_invalidate(Tcg *tcg, TcgCpu *cpu, VmRam *ram, uint64_t offset, uint64_t
     uint64_t stop = MIN(end, (offset | (VM_PAGE_SIZE - 1)) + 1);
     TcgPage *page = page_look_up(tcg, ram, offset);
     if (page != NULL)
-      any |= invalidate_in_page(tcg, page, offset & (VM_PAGE_SIZE - 1), (unsigned)(stop - (offset & ~(uint64_t)(VM_PAGE_SIZE - 1))));
+      any |= invalidate_in_page(tcg, page, offset & (VM_PAGE_SIZE - 1),
+                                (unsigned)(stop - (offset & ~(uint64_t)(VM_PAGE_SIZE - 1))));
     offset = stop;
   }
   g_mutex_unlock(&tcg->lock);

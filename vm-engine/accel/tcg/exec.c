@@ -11,7 +11,7 @@
 /* Guest instructions in a block. */
 #define MAX_INSNS 64u
 /* The interpreter's blocks and dropped ones cost memory, too. */
-#define MAX_BLOCKS (512u << 10)
+#define MAX_BLOCKS        (512u << 10)
 #define MAX_INTERP_BLOCKS (32u << 10)
 /* How often a page may be written while we translate from it before we give up and interpret. */
 #define MAX_TRIES 8u
@@ -203,7 +203,8 @@ static void make_room_locked(TcgCpu *cpu)
 
 static void set_link(TcgBlock *block, unsigned slot, const HostExit *exit)
 {
-  block->links[slot] = (TcgLink){ .from = block, .site = exit->site, .stub = exit->stub, .flags_in_host = exit->flags_in_host };
+  block->links[slot] =
+      (TcgLink){ .from = block, .site = exit->site, .stub = exit->stub, .flags_in_host = exit->flags_in_host };
 }
 
 /* Host code, or a copy of the IR. False: too complex. */
@@ -226,7 +227,8 @@ static bool generate_locked(TcgCpu *cpu, TcgBlock *block)
   tcg->counters.host_bytes += code.size;
   if (tcg->trace != NULL)
     tcg_trace_block(tcg->trace, block, block->key.ram->hva + block->key.ram_offset,
-                    MIN(block->guest_bytes, VM_PAGE_SIZE - (block->key.ram_offset & (VM_PAGE_SIZE - 1))), code.start, code.size);
+                    MIN(block->guest_bytes, VM_PAGE_SIZE - (block->key.ram_offset & (VM_PAGE_SIZE - 1))), code.start,
+                    code.size);
   return true;
 }
 
@@ -390,7 +392,8 @@ static void chain(TcgCpu *cpu, uint64_t site, TcgBlock *block)
   g_mutex_lock(&tcg->lock);
   TcgBlock *from = tcg_block_by_id(tcg, (uint32_t)((site - 2) / 2));
   bool same_page = (from->key.pc ^ block->key.pc) >> VM_PAGE_SHIFT == 0 && block->parts[1].page == NULL &&
-                   from->key.ram == block->key.ram && (from->key.ram_offset ^ block->key.ram_offset) >> VM_PAGE_SHIFT == 0;
+                   from->key.ram == block->key.ram &&
+                   (from->key.ram_offset ^ block->key.ram_offset) >> VM_PAGE_SHIFT == 0;
   if (same_page && from->key.hflags == block->key.hflags && from->key.cs_base == block->key.cs_base)
     tcg_block_link_locked(tcg, &from->links[site & 1], block);
   g_mutex_unlock(&tcg->lock);

@@ -44,7 +44,10 @@ struct TcgCache {
 /* NULL with `error`: the host has no memory, or lets no memory be executed. `for_perf`: so that `perf` finds symbols. */
 TcgCache *tcg_cache_new(size_t size, bool for_perf, GError **error);
 void tcg_cache_free(TcgCache *cache);
-static inline bool tcg_cache_has_room(const TcgCache *cache) { return cache->size - cache->used >= TCG_CACHE_RESERVE; }
+static inline bool tcg_cache_has_room(const TcgCache *cache)
+{
+  return cache->size - cache->used >= TCG_CACHE_RESERVE;
+}
 void tcg_cache_reset(TcgCache *cache);
 static inline uint8_t *tcg_cache_writable(const TcgCache *cache, const uint8_t *rx)
 {
@@ -89,7 +92,7 @@ struct TcgBlock {
   uint16_t n_guest_insns;
   uint16_t guest_bytes;
   _Atomic bool valid;
-  const uint8_t *entry_mem;  /* executable: flags are in cpu->flags / in the host's */
+  const uint8_t *entry_mem; /* executable: flags are in cpu->flags / in the host's */
   const uint8_t *entry_host;
   TcgBlock *hash_next;
   TcgPart parts[2];
@@ -110,7 +113,7 @@ typedef struct TcgCounters {
   uint64_t blocks, guest_insns, host_bytes, links, dropped, flushes, code_writes, tables_misses;
 } TcgCounters;
 
-#define TCG_HASH_BITS 15
+#define TCG_HASH_BITS        15
 #define TCG_BLOCKS_PER_CHUNK 1024
 
 struct Tcg {
@@ -118,18 +121,18 @@ struct Tcg {
   VmMemory *memory;
   TcgBackend backend;
   GMutex lock;
-  GCond quiet;         /* signalled when a CPU leaves translated code */
-  unsigned n_running;  /* CPUs that may be in translated code */
-  unsigned n_waiting;  /* CPUs that want the others out */
-  bool exclusive;      /* one of them has it */
-  GPtrArray *cpus;     /* TcgCpu */
+  GCond quiet;        /* signalled when a CPU leaves translated code */
+  unsigned n_running; /* CPUs that may be in translated code */
+  unsigned n_waiting; /* CPUs that want the others out */
+  bool exclusive;     /* one of them has it */
+  GPtrArray *cpus;    /* TcgCpu */
   TcgCache *cache;
   HostStubs *stubs;
-  GPtrArray *chunks;   /* of TCG_BLOCKS_PER_CHUNK blocks each */
+  GPtrArray *chunks; /* of TCG_BLOCKS_PER_CHUNK blocks each */
   uint32_t n_blocks;
   uint64_t generation; /* counts flushes of the whole cache */
   TcgBlock **hash;
-  GPtrArray *pages;    /* by VmRam.index: TcgPage *[pages of the block] */
+  GPtrArray *pages; /* by VmRam.index: TcgPage *[pages of the block] */
   GArray *page_counts;
   GHashTable *natives; /* interpreter: IrNative → host code */
   TcgTrace *trace;
@@ -158,10 +161,10 @@ static inline TcgBlock *tcg_block_by_id(const Tcg *tcg, uint32_t id)
 struct TcgExec {
   IrBlock *ir;
   HostTranslator *host;
-  uint32_t generation; /* what cpu->jump_generation is when nobody asks */
-  uint64_t jump_pages[16]; /* a bit for (a hash of) each page that the jump cache has blocks of */
-  uint32_t mode;       /* TCG_MODE_* for all blocks */
-  bool running;        /* counted in tcg->n_running */
+  uint32_t generation;              /* what cpu->jump_generation is when nobody asks */
+  uint64_t jump_pages[16];          /* a bit for (a hash of) each page that the jump cache has blocks of */
+  uint32_t mode;                    /* TCG_MODE_* for all blocks */
+  bool running;                     /* counted in tcg->n_running */
   uint64_t slow_loads, slow_stores; /* counted */
 };
 

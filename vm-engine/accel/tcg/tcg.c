@@ -55,8 +55,9 @@ static Tcg *tcg_new(Vm *vm, VmMemory *memory, TcgBackend backend, GError **error
   tcg->trace = tcg_trace_new();
   tcg->cache = tcg_cache_new(TCG_CACHE_BYTES, tcg_trace_is_for_perf(tcg->trace), error);
   tcg->stubs = tcg->cache != NULL ? host_stubs_new(tcg->cache, error) : NULL;
-  const VmMemoryListener listener = { .view_changed = on_view_changed, .code_written = on_code_written,
-                                      .pages_clean = on_pages_clean, .opaque = tcg };
+  const VmMemoryListener listener = {
+    .view_changed = on_view_changed, .code_written = on_code_written, .pages_clean = on_pages_clean, .opaque = tcg
+  };
   vm_memory_set_listener(memory, &listener);
   return tcg;
 }
@@ -296,12 +297,14 @@ static char *dup_description(VmAccel *accel)
   double insns = c->guest_insns != 0 ? (double)c->guest_insns : 1;
   g_string_append_printf(s, "back end: %s\n", tcg->backend == TCG_BACKEND_INTERP ? "interpreter" : "x86-64");
   g_string_append_printf(s, "code cache: %zu of %zu KiB\n", tcg->cache->used >> 10, tcg->cache->size >> 10);
-  g_string_append_printf(s, "blocks translated: %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " guest instructions, %.1f host bytes each)\n",
-                         c->blocks, c->guest_insns, (double)c->host_bytes / insns);
-  g_string_append_printf(s, "exits chained: %" G_GUINT64_FORMAT "\nblocks looked up in the table: %" G_GUINT64_FORMAT "\n", c->links,
-                         c->tables_misses);
-  g_string_append_printf(s, "writes to code pages: %" G_GUINT64_FORMAT ", blocks dropped: %" G_GUINT64_FORMAT "\n", c->code_writes,
-                         c->dropped);
+  g_string_append_printf(
+      s, "blocks translated: %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " guest instructions, %.1f host bytes each)\n",
+      c->blocks, c->guest_insns, (double)c->host_bytes / insns);
+  g_string_append_printf(s,
+                         "exits chained: %" G_GUINT64_FORMAT "\nblocks looked up in the table: %" G_GUINT64_FORMAT "\n",
+                         c->links, c->tables_misses);
+  g_string_append_printf(s, "writes to code pages: %" G_GUINT64_FORMAT ", blocks dropped: %" G_GUINT64_FORMAT "\n",
+                         c->code_writes, c->dropped);
   g_string_append_printf(s, "flushes of the cache: %" G_GUINT64_FORMAT "\n", c->flushes);
   g_string_append_printf(s, "slow loads: %" G_GUINT64_FORMAT ", slow stores: %" G_GUINT64_FORMAT "\n", loads, stores);
   g_mutex_unlock(&tcg->lock);

@@ -27,10 +27,10 @@ typedef struct HostCode {
 struct HostStubs {
   /* Runs translated code from `entry` on; returns an IrLeave. */
   uint64_t (*enter)(TcgCpu *cpu, const void *entry);
-  const uint8_t *leave;           /* with the IrLeave in the result register: back to enter's caller */
+  const uint8_t *leave; /* with the IrLeave in the result register: back to enter's caller */
   const uint8_t *leave_exception;
-  const uint8_t *slow[5];         /* load, store, vector load, vector store, probe */
-  const uint8_t *call[4];         /* bit 0: stores guest registers first, bit 1: loads them after */
+  const uint8_t *slow[5]; /* load, store, vector load, vector store, probe */
+  const uint8_t *call[4]; /* bit 0: stores guest registers first, bit 1: loads them after */
 };
 
 /* NULL with `error`: the host's processor lacks what translated code needs. */

@@ -116,7 +116,11 @@ uint64_t ir_alu(IrOpcode op, IrWidth w, uint64_t a, uint64_t b, unsigned aux, in
     return -a & mask;
   case IR_MUL:
     return (a * b) & mask;
-  case IR_SHL: case IR_SHR: case IR_SAR: case IR_ROL: case IR_ROR:
+  case IR_SHL:
+  case IR_SHR:
+  case IR_SAR:
+  case IR_ROL:
+  case IR_ROR:
     return shift(op, w, a, b) & mask;
   case IR_BSWAP:
     return w == IR_W64 ? __builtin_bswap64(a) : __builtin_bswap32((uint32_t)a);

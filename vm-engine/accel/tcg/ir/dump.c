@@ -12,7 +12,7 @@
  */
 #include "vm-engine/accel/tcg/ir/text.h"
 
-const char *const ir_cc_names[16] = { "o", "no", "b",  "nb", "z", "nz", "be", "nbe",
+const char *const ir_cc_names[16] = { "o", "no", "b", "nb", "z", "nz", "be", "nbe",
                                       "s", "ns", "p", "np", "l", "nl", "le", "nle" };
 
 static void dump_ref(const IrBlock *b, IrRef ref, GString *out)
@@ -56,22 +56,27 @@ static void dump_details(const IrBlock *b, const IrInsn *insn, GString *out)
   case IR_LEA:
     g_string_append_printf(out, ", scale=%u, disp=0x%" PRIx64, insn->aux, imm);
     break;
-  case IR_LD: case IR_ST:
+  case IR_LD:
+  case IR_ST:
     g_string_append_printf(out, ", mem=0x%x, disp=0x%" PRIx64, insn->aux, imm);
     break;
-  case IR_LDV: case IR_STV:
+  case IR_LDV:
+  case IR_STV:
     g_string_append_printf(out, ", mem=0x%x, state=0x%" PRIx64, insn->aux, imm);
     break;
   case IR_PROBEW:
     g_string_append_printf(out, ", mem=0x%x", insn->aux);
     break;
-  case IR_LDE: case IR_STE:
+  case IR_LDE:
+  case IR_STE:
     g_string_append_printf(out, ", state=0x%" PRIx64, imm);
     break;
   case IR_SETFLAGS:
     g_string_append_printf(out, ", mask=0x%" PRIx64, imm);
     break;
-  case IR_SETCC: case IR_CMOVCC: case IR_EXITCC:
+  case IR_SETCC:
+  case IR_CMOVCC:
+  case IR_EXITCC:
     g_string_append_printf(out, ", cc=%s", ir_cc_names[insn->aux & 15]);
     break;
   case IR_CALL:
@@ -119,8 +124,8 @@ static void dump_insn(const IrBlock *b, const IrInsn *insn, GString *out)
 
 void ir_dump(const IrBlock *block, GString *out)
 {
-  g_string_append_printf(out, "block pc=0x%" PRIx64 ", rip=0x%" PRIx64 ", hflags=0x%x, bytes=%u\n", block->pc, block->rip,
-                         block->hflags, block->guest_bytes);
+  g_string_append_printf(out, "block pc=0x%" PRIx64 ", rip=0x%" PRIx64 ", hflags=0x%x, bytes=%u\n", block->pc,
+                         block->rip, block->hflags, block->guest_bytes);
   for (unsigned i = 0; i < ir_count(block); i++)
     dump_insn(block, ir_get(block, i), out);
 }

@@ -262,20 +262,32 @@ static Step step(Interp *in, const IrInsn *insn)
     return do_load(in, insn);
   case IR_ST:
     return do_store(in, insn);
-  case IR_LDV: case IR_STV:
+  case IR_LDV:
+  case IR_STV:
     return do_vector(in, insn);
   case IR_PROBEW:
     return do_probe(in, insn);
-  case IR_LDE: case IR_STE:
+  case IR_LDE:
+  case IR_STE:
     return do_state(in, insn);
   case IR_CALL:
     return do_call(in, insn);
   case IR_NAT:
     return do_native(in, insn);
-  case IR_SETCC: case IR_CMOVCC: case IR_GETFLAGS: case IR_SETFLAGS: case IR_CLC: case IR_STC: case IR_CMC:
+  case IR_SETCC:
+  case IR_CMOVCC:
+  case IR_GETFLAGS:
+  case IR_SETFLAGS:
+  case IR_CLC:
+  case IR_STC:
+  case IR_CMC:
     do_flags(in, insn);
     return STEP_NEXT;
-  case IR_EXITCC: case IR_EXITNZ: case IR_EXIT: case IR_EXITIND: case IR_EXITLOOP:
+  case IR_EXITCC:
+  case IR_EXITNZ:
+  case IR_EXIT:
+  case IR_EXITIND:
+  case IR_EXITLOOP:
     return do_exit(in, insn);
   default:
     do_compute(in, insn);

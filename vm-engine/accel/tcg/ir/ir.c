@@ -171,8 +171,8 @@ void ir_call(IrBlock *b, unsigned helper, IrRef d, IrRef x, IrRef y, IrRef z)
 void ir_native(IrBlock *b, const IrNative *native, IrRef gpr)
 {
   g_array_append_vals(b->natives, native, 1);
-  bool gpr_written = (native->reg.kind == IR_NAT_GPR && native->reg.writes) ||
-                     (native->rm.kind == IR_NAT_GPR && native->rm.writes);
+  bool gpr_written =
+      (native->reg.kind == IR_NAT_GPR && native->reg.writes) || (native->rm.kind == IR_NAT_GPR && native->rm.writes);
   IrInsn *insn = ir_emit(b, IR_NAT, native->rex_w ? IR_W64 : IR_W32, gpr_written ? gpr : IR_NONE,
                          gpr_written ? IR_NONE : gpr, IR_NONE);
   insn->imm = b->natives->len - 1;
@@ -241,32 +241,52 @@ IrFlagEffect ir_flag_effect(const IrBlock *b, const IrInsn *insn, uint16_t live_
 {
   const IrOpInfo *info = &ir_ops[insn->op];
   switch (insn->op) {
-  case IR_SHLF: case IR_SHRF: case IR_SARF: case IR_ROLF: case IR_RORF:
+  case IR_SHLF:
+  case IR_SHRF:
+  case IR_SARF:
+  case IR_ROLF:
+  case IR_RORF:
     return shift_effect(b, insn, insn->b, info->flags_def, live_after);
-  case IR_RCLF: case IR_RCRF: {
+  case IR_RCLF:
+  case IR_RCRF: {
     IrFlagEffect e = shift_effect(b, insn, insn->b, info->flags_def, live_after);
     e.use |= IR_FL_CF; /* also shifted into the result */
     return e;
   }
-  case IR_SHLDF: case IR_SHRDF:
+  case IR_SHLDF:
+  case IR_SHRDF:
     return shift_effect(b, insn, insn->c, info->flags_def, live_after);
-  case IR_BTF: case IR_BTSF: case IR_BTRF: case IR_BTCF:
+  case IR_BTF:
+  case IR_BTSF:
+  case IR_BTRF:
+  case IR_BTCF:
     return (IrFlagEffect){ IR_FL_ALL, live_after & IR_FL_NOT_CF };
-  case IR_BSFF: case IR_BSRF:
+  case IR_BSFF:
+  case IR_BSRF:
     return (IrFlagEffect){ IR_FL_ALL, live_after & (IR_FL_ALL & ~IR_FL_ZF) };
-  case IR_LZCNTF: case IR_TZCNTF:
+  case IR_LZCNTF:
+  case IR_TZCNTF:
     return (IrFlagEffect){ IR_FL_ALL, live_after & (IR_FL_ALL & ~(IR_FL_ZF | IR_FL_CF)) };
   case IR_SETFLAGS:
     return (IrFlagEffect){ (uint16_t)(insn->imm & IR_FL_ALL), 0 };
-  case IR_SETCC: case IR_CMOVCC:
+  case IR_SETCC:
+  case IR_CMOVCC:
     return (IrFlagEffect){ 0, ir_cc_flags(insn->aux) };
   case IR_CALL:
     return call_effect(insn);
   case IR_NAT:
     return (IrFlagEffect){ g_array_index(b->natives, IrNative, insn->imm).flags_def, 0 };
-  case IR_LD: case IR_ST: case IR_LDV: case IR_STV: case IR_PROBEW:
+  case IR_LD:
+  case IR_ST:
+  case IR_LDV:
+  case IR_STV:
+  case IR_PROBEW:
     return (IrFlagEffect){ 0, (insn->aux & IR_MEM_PROBED) != 0 ? 0 : IR_FL_ALL };
-  case IR_EXITCC: case IR_EXITNZ: case IR_EXIT: case IR_EXITIND: case IR_EXITLOOP:
+  case IR_EXITCC:
+  case IR_EXITNZ:
+  case IR_EXIT:
+  case IR_EXITIND:
+  case IR_EXITLOOP:
     return (IrFlagEffect){ 0, IR_FL_ALL }; /* the next block may want them */
   default:
     return (IrFlagEffect){ info->flags_def, info->flags_use };

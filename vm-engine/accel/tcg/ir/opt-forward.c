@@ -16,10 +16,10 @@ typedef struct TempFact {
   IrRef same_as;    /* rule 1, or the temp itself */
   uint16_t version; /* of the register in same_as, or in `base` */
   uint16_t uses;
-  uint16_t def;     /* index of the defining op, + 1 */
-  uint8_t bits;     /* those above are zero */
-  bool dropped;     /* a copy that is gone: its uses were counted for what it copied */
-  IrRef base;       /* rule 4: the temp is base + disp, 64 bits; IR_NONE: not known */
+  uint16_t def; /* index of the defining op, + 1 */
+  uint8_t bits; /* those above are zero */
+  bool dropped; /* a copy that is gone: its uses were counted for what it copied */
+  IrRef base;   /* rule 4: the temp is base + disp, 64 bits; IR_NONE: not known */
   int64_t disp;
 } TempFact;
 
@@ -146,7 +146,9 @@ static unsigned result_bits(Forward *f, const IrInsn *insn)
     return (insn->aux & IR_MEM_SIGNED) != 0 ? 64 : ir_width_bits(insn->width);
   case IR_LDE:
     return ir_width_bits(insn->width);
-  case IR_SETCC: case IR_ZX8: case IR_XH8:
+  case IR_SETCC:
+  case IR_ZX8:
+  case IR_XH8:
     return 8;
   case IR_ZX16:
     return 16;
@@ -154,9 +156,17 @@ static unsigned result_bits(Forward *f, const IrInsn *insn)
     if (insn->width == IR_W64)
       return ir_is_temp(insn->a) ? fact(f, insn->a)->bits : 64;
     return 32;
-  case IR_ZX32: case IR_CRC32:
+  case IR_ZX32:
+  case IR_CRC32:
     return 32;
-  case IR_SX8: case IR_SX16: case IR_SX32: case IR_DEP8: case IR_DEP8H: case IR_DEP16: case IR_CALL: case IR_NAT:
+  case IR_SX8:
+  case IR_SX16:
+  case IR_SX32:
+  case IR_DEP8:
+  case IR_DEP8H:
+  case IR_DEP16:
+  case IR_CALL:
+  case IR_NAT:
     return 64;
   case IR_LEA:
     return insn->width == IR_W8 ? 64 : ir_width_bits(insn->width);
@@ -168,8 +178,8 @@ static unsigned result_bits(Forward *f, const IrInsn *insn)
 static bool is_zero_extension(Forward *f, const IrInsn *insn)
 {
   unsigned bits = insn->op == IR_ZX8 ? 8 : insn->op == IR_ZX16 ? 16 : 32;
-  bool extends = insn->op == IR_ZX8 || insn->op == IR_ZX16 || insn->op == IR_ZX32 ||
-                 (insn->op == IR_MOV && insn->width == IR_W32);
+  bool extends =
+      insn->op == IR_ZX8 || insn->op == IR_ZX16 || insn->op == IR_ZX32 || (insn->op == IR_MOV && insn->width == IR_W32);
   return extends && ir_is_temp(insn->a) && fact(f, insn->a)->bits <= bits;
 }
 
@@ -253,7 +263,8 @@ static bool forward_result(Forward *f, unsigned i, IrInsn *insn)
     return false;
   IrInsn *def = ir_at(f->block, t->def - 1u);
   bool o2 = ir_ops[def->op].c == IR_OPERAND_O2;
-  if (def->op == IR_N_OPS || (def->d != insn->a && !(o2 && def->c == insn->a)) || (o2 && (def->d == insn->d || def->c == insn->d)))
+  if (def->op == IR_N_OPS || (def->d != insn->a && !(o2 && def->c == insn->a)) ||
+      (o2 && (def->d == insn->d || def->c == insn->d)))
     return false;
   for (unsigned k = t->def; k < i; k++) {
     const IrInsn *between = ir_get(f->block, k);
@@ -332,8 +343,8 @@ static void note_probe(Forward *f, IrInsn *insn)
   } else if (insn->op == IR_PROBEW) {
     f->probed = insn->a;
     f->probed_size = (uint8_t)size;
-  } else if ((insn->op == IR_LD || insn->op == IR_ST) && f->probed != IR_NONE && insn->a == f->probed && insn->imm == 0 &&
-             size <= f->probed_size) {
+  } else if ((insn->op == IR_LD || insn->op == IR_ST) && f->probed != IR_NONE && insn->a == f->probed &&
+             insn->imm == 0 && size <= f->probed_size) {
     insn->aux |= IR_MEM_PROBED;
   }
 }

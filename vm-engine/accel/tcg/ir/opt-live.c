@@ -13,8 +13,8 @@
 
 typedef struct Live {
   IrBlock *block;
-  uint8_t *temps;  /* 1 where used later */
-  uint64_t regs;   /* a bit a guest register */
+  uint8_t *temps; /* 1 where used later */
+  uint64_t regs;  /* a bit a guest register */
   uint64_t all_regs;
   uint16_t flags;
 } Live;

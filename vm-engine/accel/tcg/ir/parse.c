@@ -67,8 +67,10 @@ static bool parse_native_operand(Parser *p, const char *text, IrNativeOperand *o
     return fail(p, "“%s” is not kind:bytes:rw:offset", text);
   if (!parse_number(p, parts[1], &bytes) || !parse_number(p, parts[3], &offset))
     return false;
-  *o = (IrNativeOperand){ .kind = (uint8_t)(strchr(kinds, parts[0][0]) - kinds), .bytes = (uint8_t)bytes,
-                          .reads = strchr(parts[2], 'r') != NULL, .writes = strchr(parts[2], 'w') != NULL,
+  *o = (IrNativeOperand){ .kind = (uint8_t)(strchr(kinds, parts[0][0]) - kinds),
+                          .bytes = (uint8_t)bytes,
+                          .reads = strchr(parts[2], 'r') != NULL,
+                          .writes = strchr(parts[2], 'w') != NULL,
                           .offset = (uint32_t)offset };
   return true;
 }
@@ -90,7 +92,8 @@ static bool parse_native_key(Parser *p, IrNative *n, const char *key, const char
     n->opcode = (uint8_t)opcode;
     return true;
   }
-  if (!g_str_equal(key, "imm8") && !g_str_equal(key, "xmm0") && !g_str_equal(key, "group") && !g_str_equal(key, "def")) {
+  if (!g_str_equal(key, "imm8") && !g_str_equal(key, "xmm0") && !g_str_equal(key, "group") &&
+      !g_str_equal(key, "def")) {
     *known = false;
     return true;
   }

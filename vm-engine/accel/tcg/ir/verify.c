@@ -14,8 +14,8 @@ typedef struct Verifier {
 static bool fail(Verifier *v, const char *what)
 {
   const IrInsn *insn = ir_get(v->block, v->index);
-  g_set_error(v->error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "IR op %u (%s) of block 0x%" G_GINT64_MODIFIER "x: %s", v->index,
-              insn->op < IR_N_OPS ? ir_ops[insn->op].text : "?", v->block->pc, what);
+  g_set_error(v->error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "IR op %u (%s) of block 0x%" G_GINT64_MODIFIER "x: %s",
+              v->index, insn->op < IR_N_OPS ? ir_ops[insn->op].text : "?", v->block->pc, what);
   return false;
 }
 
@@ -65,12 +65,15 @@ static bool check_details(Verifier *v, const IrInsn *insn)
 {
   unsigned size = insn->aux & IR_MEM_SIZE;
   switch (insn->op) {
-  case IR_LD: case IR_ST:
+  case IR_LD:
+  case IR_ST:
     return (size <= 3 && size == insn->width) || fail(v, "access size and width differ");
-  case IR_LDV: case IR_STV:
+  case IR_LDV:
+  case IR_STV:
     return (size >= 2 && size <= 5 && insn->imm >= 0 && (uint64_t)insn->imm + (1u << size) <= sizeof(TcgCpu)) ||
            fail(v, "bad vector access");
-  case IR_LDE: case IR_STE:
+  case IR_LDE:
+  case IR_STE:
     return (insn->imm >= 0 && (uint64_t)insn->imm + 8 <= sizeof(TcgCpu)) || fail(v, "outside of the CPU's state");
   case IR_CALL:
     return (insn->imm >= 0 && insn->imm < HELPER_N) || fail(v, "no such helper");
@@ -78,10 +81,21 @@ static bool check_details(Verifier *v, const IrInsn *insn)
     return (insn->imm >= 0 && (uint64_t)insn->imm < v->block->natives->len) || fail(v, "no such native instruction");
   case IR_LEA:
     return insn->aux <= 3 || fail(v, "bad scale");
-  case IR_MUL: case IR_BSWAP:
+  case IR_MUL:
+  case IR_BSWAP:
     return insn->width >= IR_W32 || fail(v, "bad width");
-  case IR_SHLDF: case IR_SHRDF: case IR_IMULF: case IR_BTF: case IR_BTSF: case IR_BTRF: case IR_BTCF: case IR_BSFF:
-  case IR_BSRF: case IR_POPCNTF: case IR_LZCNTF: case IR_TZCNTF:
+  case IR_SHLDF:
+  case IR_SHRDF:
+  case IR_IMULF:
+  case IR_BTF:
+  case IR_BTSF:
+  case IR_BTRF:
+  case IR_BTCF:
+  case IR_BSFF:
+  case IR_BSRF:
+  case IR_POPCNTF:
+  case IR_LZCNTF:
+  case IR_TZCNTF:
     return insn->width >= IR_W16 || fail(v, "bad width");
   default:
     return true;

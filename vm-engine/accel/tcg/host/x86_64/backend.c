@@ -31,13 +31,24 @@ void host_translator_free(HostTranslator *t)
 static void dispatch(Backend *be, const IrInsn *insn)
 {
   switch (insn->op) {
-  case IR_SETCC: case IR_CMOVCC: case IR_GETFLAGS: case IR_SETFLAGS: case IR_CLC: case IR_STC: case IR_CMC:
+  case IR_SETCC:
+  case IR_CMOVCC:
+  case IR_GETFLAGS:
+  case IR_SETFLAGS:
+  case IR_CLC:
+  case IR_STC:
+  case IR_CMC:
     be_op_flags(be, insn);
     break;
-  case IR_LD: case IR_ST: case IR_LDV: case IR_STV: case IR_PROBEW:
+  case IR_LD:
+  case IR_ST:
+  case IR_LDV:
+  case IR_STV:
+  case IR_PROBEW:
     be_op_memory(be, insn);
     break;
-  case IR_LDE: case IR_STE:
+  case IR_LDE:
+  case IR_STE:
     be_op_state(be, insn);
     break;
   case IR_CALL:
@@ -49,7 +60,11 @@ static void dispatch(Backend *be, const IrInsn *insn)
   case IR_INSN:
     be_op_insn(be, insn);
     break;
-  case IR_EXITCC: case IR_EXITNZ: case IR_EXIT: case IR_EXITIND: case IR_EXITLOOP:
+  case IR_EXITCC:
+  case IR_EXITNZ:
+  case IR_EXIT:
+  case IR_EXITIND:
+  case IR_EXITLOOP:
     be_op_exit(be, insn);
     break;
   default:
@@ -74,7 +89,8 @@ static void begin(Backend *be, Tcg *tcg, const IrBlock *ir, HostCode *out)
 {
   TcgCache *cache = tcg->cache;
   cache->used = (cache->used + 15) & ~(size_t)15;
-  be->e = (Emit){ .p = cache->rw + cache->used, .start = cache->rw + cache->used, .to_executable = cache->rx - cache->rw };
+  be->e =
+      (Emit){ .p = cache->rw + cache->used, .start = cache->rw + cache->used, .to_executable = cache->rx - cache->rw };
   be->tcg = tcg;
   be->stubs = tcg->stubs;
   be->ir = ir;
@@ -133,7 +149,8 @@ const void *host_translate_native(HostTranslator *be, Tcg *tcg, const IrNative *
   IrBlock *empty = NULL;
   begin(be, tcg, empty, &out);
   Emit *e = &be->e;
-  bool gpr_read = (native->reg.kind == IR_NAT_GPR && !native->reg.writes) || (native->rm.kind == IR_NAT_GPR && !native->rm.writes);
+  bool gpr_read =
+      (native->reg.kind == IR_NAT_GPR && !native->reg.writes) || (native->rm.kind == IR_NAT_GPR && !native->rm.writes);
   emit_u8(e, 0x55); /* push rbp */
   emit_mov_rr(e, Q, RBP, RDI);
   if (native->flags_def != 0 && native->flags_def != IR_FL_ALL)

@@ -19,7 +19,10 @@
 #include "vm-engine/accel/tcg/host/x86_64/emit.h"
 
 #define CPU(field) ((int32_t)offsetof(TcgCpu, field))
-static inline Mem cpu_mem(int32_t offset) { return mem_at(RBP, offset); }
+static inline Mem cpu_mem(int32_t offset)
+{
+  return mem_at(RBP, offset);
+}
 
 enum { FLAGS_HOST = 1, FLAGS_MEM = 2 };
 enum { N_HOST_REGS = 16, N_SPILL = 64 };
@@ -46,14 +49,23 @@ typedef struct Alloc {
   uint64_t slots;              /* of spill, in use */
 } Alloc;
 
-typedef enum ColdKind { COLD_LOAD, COLD_STORE, COLD_VECTOR, COLD_PROBE, COLD_CALL, COLD_EXIT, COLD_POLL, COLD_LOOKUP } ColdKind;
+typedef enum ColdKind {
+  COLD_LOAD,
+  COLD_STORE,
+  COLD_VECTOR,
+  COLD_PROBE,
+  COLD_CALL,
+  COLD_EXIT,
+  COLD_POLL,
+  COLD_LOOKUP
+} ColdKind;
 typedef struct Cold {
   uint8_t kind;
-  uint8_t flags;     /* where they are at the hot place */
+  uint8_t flags; /* where they are at the hot place */
   bool mmx_used;
-  bool in_tail;      /* the hot place is itself in a tail */
-  uint8_t slot;      /* EXIT: 0, 1, or NO_SLOT */
-  uint16_t index;    /* of the op */
+  bool in_tail;   /* the hot place is itself in a tail */
+  uint8_t slot;   /* EXIT: 0, 1, or NO_SLOT */
+  uint16_t index; /* of the op */
   uint8_t n_jumps;
   uint8_t *jumps[2]; /* displacements that lead here */
   uint8_t *back;     /* where it goes on, in the writable mapping */
@@ -78,12 +90,12 @@ struct HostTranslator {
   GArray *temps_array, *colds;
   Temp *temps;
   Alloc alloc;
-  uint32_t locked;  /* host registers that the current op's operands need */
-  unsigned index;   /* of the current op */
-  uint64_t rip;     /* of the current guest instruction */
+  uint32_t locked; /* host registers that the current op's operands need */
+  unsigned index;  /* of the current op */
+  uint64_t rip;    /* of the current guest instruction */
   uint8_t flags;
-  bool mmx_used;    /* the x87 tag word is not empty: EMMS before C or the end */
-  bool in_tail;     /* emitting the rest of an instruction after which the block is left */
+  bool mmx_used; /* the x87 tag word is not empty: EMMS before C or the end */
+  bool in_tail;  /* emitting the rest of an instruction after which the block is left */
   bool failed;
   bool slot1_taken;
   uint8_t *poll_jump; /* a jrcxz whose way to its cold path is due behind the end, or NULL */
@@ -133,10 +145,10 @@ void be_op_compute(Backend *be, const IrInsn *insn); /* ops-int.c: moves to TZCN
 void be_op_flags(Backend *be, const IrInsn *insn);   /* flags.c: SETCC to CMC */
 void be_op_memory(Backend *be, const IrInsn *insn);  /* ops-mem.c */
 void be_op_state(Backend *be, const IrInsn *insn);
-void be_op_call(Backend *be, const IrInsn *insn);    /* ops-flow.c */
+void be_op_call(Backend *be, const IrInsn *insn); /* ops-flow.c */
 void be_op_exit(Backend *be, const IrInsn *insn);
 void be_op_insn(Backend *be, const IrInsn *insn);
-void be_op_native(Backend *be, const IrInsn *insn);  /* ops-native.c */
+void be_op_native(Backend *be, const IrInsn *insn); /* ops-native.c */
 void be_emit_native(Backend *be, const IrNative *n, unsigned gpr);
 /* Emits op `index`, with the next one if both make one instruction; returns the index to go on with. */
 unsigned be_op(Backend *be, unsigned index);

@@ -4,13 +4,19 @@
  */
 #include "vm-engine/accel/tcg/host/x86_64/backend.h"
 
-#define COND_E 4u
+#define COND_E  4u
 #define COND_NE 5u
 
 Cold *be_cold(Backend *be, ColdKind kind)
 {
-  Cold cold = { .kind = (uint8_t)kind, .flags = be->flags, .mmx_used = be->mmx_used, .slot = NO_SLOT, .in_tail = be->in_tail,
-                .index = (uint16_t)be->index, .rip = be->rip, .alloc = be->alloc };
+  Cold cold = { .kind = (uint8_t)kind,
+                .flags = be->flags,
+                .mmx_used = be->mmx_used,
+                .slot = NO_SLOT,
+                .in_tail = be->in_tail,
+                .index = (uint16_t)be->index,
+                .rip = be->rip,
+                .alloc = be->alloc };
   g_array_append_val(be->colds, cold);
   return &g_array_index(be->colds, Cold, be->colds->len - 1);
 }
@@ -194,7 +200,10 @@ void be_emit_cold(Backend *be, const Cold *cold)
   be->alloc = cold->alloc;
   be->flags = cold->flags;
   switch (cold->kind) {
-  case COLD_LOAD: case COLD_STORE: case COLD_VECTOR: case COLD_PROBE:
+  case COLD_LOAD:
+  case COLD_STORE:
+  case COLD_VECTOR:
+  case COLD_PROBE:
     cold_access(be, cold);
     break;
   case COLD_CALL:

@@ -29,13 +29,19 @@ typedef struct Mem {
 /* Operand widths, as IrWidth: 0 = 8 bits … 3 = 64. */
 enum { B, W, D, Q };
 
-#define OP0F(byte) (0x100u | (byte))
-#define OP0F38(byte) (0x200u | (byte))
-#define OP0F3A(byte) (0x300u | (byte))
+#define OP0F(byte)    (0x100u | (byte))
+#define OP0F38(byte)  (0x200u | (byte))
+#define OP0F3A(byte)  (0x300u | (byte))
 #define PREFIX(p, op) ((unsigned)(p) << 16 | (op))
 
-static inline const uint8_t *emit_here(const Emit *e) { return e->p + e->to_executable; }
-static inline void emit_u8(Emit *e, unsigned v) { *e->p++ = (uint8_t)v; }
+static inline const uint8_t *emit_here(const Emit *e)
+{
+  return e->p + e->to_executable;
+}
+static inline void emit_u8(Emit *e, unsigned v)
+{
+  *e->p++ = (uint8_t)v;
+}
 static inline void emit_u32(Emit *e, uint32_t v)
 {
   __builtin_memcpy(e->p, &v, 4);
@@ -68,7 +74,10 @@ static inline void emit_opcode(Emit *e, unsigned width, unsigned op, unsigned re
   emit_u8(e, op);
 }
 
-static inline void emit_modrm_reg(Emit *e, unsigned reg, unsigned rm) { emit_u8(e, 0xc0 | (reg & 7) << 3 | (rm & 7)); }
+static inline void emit_modrm_reg(Emit *e, unsigned reg, unsigned rm)
+{
+  emit_u8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
 
 static inline void emit_modrm_mem(Emit *e, unsigned reg, Mem m)
 {
@@ -148,14 +157,20 @@ static inline void emit_mov_mi(Emit *e, unsigned width, Mem m, uint32_t v)
   emit_rm(e, width, width == B ? 0xc6 : 0xc7, 0, m);
   emit_imm(e, width, v);
 }
-static inline void emit_lea(Emit *e, unsigned width, unsigned d, Mem m) { emit_rm(e, width, 0x8d, d, m); }
+static inline void emit_lea(Emit *e, unsigned width, unsigned d, Mem m)
+{
+  emit_rm(e, width, 0x8d, d, m);
+}
 /* d (32 bits, so 64) = zero-extended s. */
 static inline void emit_movzx8(Emit *e, unsigned d, unsigned s)
 {
   emit_opcode(e, D, OP0F(0xb6), d, 0, s, s >= 4);
   emit_modrm_reg(e, d, s);
 }
-static inline void emit_movzx16(Emit *e, unsigned d, unsigned s) { emit_rr(e, D, OP0F(0xb7), d, s); }
+static inline void emit_movzx16(Emit *e, unsigned d, unsigned s)
+{
+  emit_rr(e, D, OP0F(0xb7), d, s);
+}
 
 /* ---- arithmetic -------------------------------------------------------------------------------------------------------- */
 
@@ -230,8 +245,8 @@ static inline void emit_bt_ri(Emit *e, unsigned width, unsigned digit, unsigned 
 }
 
 /* BMI2. VEX: [map 2 or 3][pp: 0 none, 1 66, 2 F3, 3 F2] */
-static inline void emit_vex(Emit *e, unsigned map, unsigned pp, unsigned width, unsigned op, unsigned reg, unsigned vvvv,
-                            unsigned rm)
+static inline void emit_vex(Emit *e, unsigned map, unsigned pp, unsigned width, unsigned op, unsigned reg,
+                            unsigned vvvv, unsigned rm)
 {
   emit_u8(e, 0xc4);
   emit_u8(e, (~reg >> 3 & 1) << 7 | 1u << 6 | (~rm >> 3 & 1) << 5 | map);
@@ -284,7 +299,10 @@ static inline uint8_t *emit_jmp8(Emit *e)
   emit_u8(e, 0);
   return e->p - 1;
 }
-static inline void emit_patch8(uint8_t *at, const uint8_t *target) { *at = (uint8_t)(target - (at + 1)); }
+static inline void emit_patch8(uint8_t *at, const uint8_t *target)
+{
+  *at = (uint8_t)(target - (at + 1));
+}
 /* To an executable address within 2 GiB. */
 static inline void emit_jmp_to(Emit *e, const uint8_t *executable)
 {
@@ -296,7 +314,10 @@ static inline void emit_call_to(Emit *e, const uint8_t *executable)
   emit_u8(e, 0xe8);
   emit_u32(e, (uint32_t)(executable - (emit_here(e) + 4)));
 }
-static inline void emit_jmp_mem(Emit *e, Mem m) { emit_rm(e, D, 0xff, 4, m); }
+static inline void emit_jmp_mem(Emit *e, Mem m)
+{
+  emit_rm(e, D, 0xff, 4, m);
+}
 static inline void emit_nops(Emit *e, unsigned n)
 {
   static const uint8_t nops[8][8] = { { 0x90 },

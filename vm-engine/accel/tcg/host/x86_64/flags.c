@@ -4,7 +4,7 @@
 #include "vm-engine/accel/tcg/host/x86_64/backend.h"
 
 #define HIGH_FLAGS (CPU(flags) + 1) /* the byte with SF ZF AF PF CF */
-#define COND_NZ 5u
+#define COND_NZ    5u
 
 uint16_t be_flags_needed(const Backend *be)
 {
@@ -16,7 +16,7 @@ uint16_t be_flags_needed(const Backend *be)
 void be_save_flags(Backend *be)
 {
   Emit *e = &be->e;
-  emit_u8(e, 0x9f);                            /* lahf */
+  emit_u8(e, 0x9f);                              /* lahf */
   emit_opcode(e, D, OP0F(0x90), 0, 0, 0, false); /* seto al */
   emit_modrm_reg(e, 0, RAX);
   emit_mov_mr(e, W, cpu_mem(CPU(flags)), RAX);

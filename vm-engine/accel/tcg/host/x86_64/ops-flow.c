@@ -8,7 +8,7 @@
 #include "vm-engine/accel/tcg/host/x86_64/backend.h"
 #include "vm-engine/accel/tcg/ir/alu.h"
 
-#define COND_E 4u
+#define COND_E  4u
 #define COND_NE 5u
 
 /* ---- calls ------------------------------------------------------------------------------------------------------------- */

@@ -100,7 +100,8 @@ static void op_extend(Backend *be, const IrInsn *insn)
   static const struct {
     uint16_t op;
     uint8_t width, byte;
-  } forms[] = { { OP0F(0xb6), D, 1 }, { OP0F(0xb7), D, 0 }, { 0x8b, D, 0 }, { OP0F(0xbe), Q, 1 }, { OP0F(0xbf), Q, 0 }, { 0x63, Q, 0 } };
+  } forms[] = { { OP0F(0xb6), D, 1 }, { OP0F(0xb7), D, 0 }, { 0x8b, D, 0 },
+                { OP0F(0xbe), Q, 1 }, { OP0F(0xbf), Q, 0 }, { 0x63, Q, 0 } };
   Emit *e = &be->e;
   unsigned k = insn->op - IR_ZX8;
   Loc a = be_loc(be, insn->a);
@@ -302,19 +303,23 @@ static bool add_by_lea(Backend *be, const IrInsn *insn, Loc a, Loc b)
 static unsigned alu_of(IrOpcode op)
 {
   switch (op) {
-  case IR_ADD: case IR_ADDF:
+  case IR_ADD:
+  case IR_ADDF:
     return ALU_ADD;
   case IR_ADCF:
     return ALU_ADC;
-  case IR_SUB: case IR_SUBF:
+  case IR_SUB:
+  case IR_SUBF:
     return ALU_SUB;
   case IR_SBBF:
     return ALU_SBB;
   case IR_CMPF:
     return ALU_CMP;
-  case IR_AND: case IR_ANDF:
+  case IR_AND:
+  case IR_ANDF:
     return ALU_AND;
-  case IR_OR: case IR_ORF:
+  case IR_OR:
+  case IR_ORF:
     return ALU_OR;
   default:
     return ALU_XOR;
@@ -487,17 +492,21 @@ static void op_multiply_wide(Backend *be, const IrInsn *insn)
 static unsigned shift_digit(IrOpcode op)
 {
   switch (op) {
-  case IR_ROL: case IR_ROLF:
+  case IR_ROL:
+  case IR_ROLF:
     return 0;
-  case IR_ROR: case IR_RORF:
+  case IR_ROR:
+  case IR_RORF:
     return 1;
   case IR_RCLF:
     return 2;
   case IR_RCRF:
     return 3;
-  case IR_SHL: case IR_SHLF:
+  case IR_SHL:
+  case IR_SHLF:
     return 4;
-  case IR_SHR: case IR_SHRF:
+  case IR_SHR:
+  case IR_SHRF:
     return 5;
   default:
     return 7;
@@ -524,7 +533,8 @@ static void shift_by_constant(Backend *be, const IrInsn *insn, Loc a, unsigned c
   }
   if (!flags && (insn->op == IR_ROL || insn->op == IR_ROR) && insn->width >= D && be->has.bmi2 && a.kind == LOC_REG) {
     unsigned d = be_def(be, insn->d, false);
-    emit_rorx(e, insn->width, d, a.reg, insn->op == IR_ROR ? count : (ir_width_bits(insn->width) - count) & count_mask(insn->width));
+    emit_rorx(e, insn->width, d, a.reg,
+              insn->op == IR_ROR ? count : (ir_width_bits(insn->width) - count) & count_mask(insn->width));
     be_def_done(be, insn->d, d);
     return;
   }
@@ -715,32 +725,56 @@ void be_op_compute(Backend *be, const IrInsn *insn)
   case IR_MOV:
     op_mov(be, insn);
     break;
-  case IR_ZX8: case IR_ZX16: case IR_ZX32: case IR_SX8: case IR_SX16: case IR_SX32:
+  case IR_ZX8:
+  case IR_ZX16:
+  case IR_ZX32:
+  case IR_SX8:
+  case IR_SX16:
+  case IR_SX32:
     op_extend(be, insn);
     break;
   case IR_XH8:
     op_extract_high(be, insn);
     break;
-  case IR_DEP8: case IR_DEP8H: case IR_DEP16:
+  case IR_DEP8:
+  case IR_DEP8H:
+  case IR_DEP16:
     op_deposit(be, insn);
     break;
   case IR_LEA:
     op_lea(be, insn);
     break;
-  case IR_NOT: case IR_NEG: case IR_NEGF: case IR_INCF: case IR_DECF:
+  case IR_NOT:
+  case IR_NEG:
+  case IR_NEGF:
+  case IR_INCF:
+  case IR_DECF:
     op_unary(be, insn);
     break;
-  case IR_MUL: case IR_IMULF:
+  case IR_MUL:
+  case IR_IMULF:
     op_multiply(be, insn);
     break;
-  case IR_UMULWF: case IR_SMULWF:
+  case IR_UMULWF:
+  case IR_SMULWF:
     op_multiply_wide(be, insn);
     break;
-  case IR_SHL: case IR_SHR: case IR_SAR: case IR_ROL: case IR_ROR:
-  case IR_SHLF: case IR_SHRF: case IR_SARF: case IR_ROLF: case IR_RORF: case IR_RCLF: case IR_RCRF:
+  case IR_SHL:
+  case IR_SHR:
+  case IR_SAR:
+  case IR_ROL:
+  case IR_ROR:
+  case IR_SHLF:
+  case IR_SHRF:
+  case IR_SARF:
+  case IR_ROLF:
+  case IR_RORF:
+  case IR_RCLF:
+  case IR_RCRF:
     op_shift(be, insn);
     break;
-  case IR_SHLDF: case IR_SHRDF:
+  case IR_SHLDF:
+  case IR_SHRDF:
     op_shift_double(be, insn);
     break;
   case IR_BSWAP:
@@ -749,19 +783,27 @@ void be_op_compute(Backend *be, const IrInsn *insn)
   case IR_CRC32:
     op_crc32(be, insn);
     break;
-  case IR_PEXT: case IR_PDEP:
+  case IR_PEXT:
+  case IR_PDEP:
     op_gather_bits(be, insn);
     break;
-  case IR_CMPF: case IR_TESTF:
+  case IR_CMPF:
+  case IR_TESTF:
     op_compare(be, insn);
     break;
-  case IR_BTF: case IR_BTSF: case IR_BTRF: case IR_BTCF:
+  case IR_BTF:
+  case IR_BTSF:
+  case IR_BTRF:
+  case IR_BTCF:
     op_bit_test(be, insn);
     break;
-  case IR_BSFF: case IR_BSRF:
+  case IR_BSFF:
+  case IR_BSRF:
     op_bit_scan(be, insn);
     break;
-  case IR_POPCNTF: case IR_LZCNTF: case IR_TZCNTF:
+  case IR_POPCNTF:
+  case IR_LZCNTF:
+  case IR_TZCNTF:
     op_count_bits(be, insn);
     break;
   default:
@@ -779,8 +821,8 @@ bool be_fuse_partial(Backend *be, const IrInsn *insn)
   if (deposit->op != (insn->width == IR_W8 ? IR_DEP8 : IR_DEP16) || deposit->b != insn->d || deposit->a != insn->a ||
       deposit->d != insn->a || be->temps[insn->d - IR_TEMP_BASE].last_use != be->index + 1)
     return false;
-  bool two = insn->op == IR_ADD || (insn->op >= IR_SUB && insn->op <= IR_XOR) || (insn->op >= IR_ADDF && insn->op <= IR_SBBF) ||
-             (insn->op >= IR_ANDF && insn->op <= IR_XORF);
+  bool two = insn->op == IR_ADD || (insn->op >= IR_SUB && insn->op <= IR_XOR) ||
+             (insn->op >= IR_ADDF && insn->op <= IR_SBBF) || (insn->op >= IR_ANDF && insn->op <= IR_XORF);
   bool one = insn->op == IR_NOT || insn->op == IR_NEG || (insn->op >= IR_INCF && insn->op <= IR_NEGF);
   bool shift = (insn->op >= IR_SHL && insn->op <= IR_ROR) || (insn->op >= IR_SHLF && insn->op <= IR_RCRF);
   if ((!two && !one && !shift) || be_pinned(ir_reg_index(insn->a)) == NO_REG)

@@ -11,11 +11,11 @@
  */
 #include "vm-engine/accel/tcg/host/x86_64/backend.h"
 
-#define COND_A 7u
+#define COND_A  7u
 #define COND_NZ 5u
 
 typedef struct Access {
-  Loc address;   /* as an operand: without the displacement */
+  Loc address; /* as an operand: without the displacement */
   int32_t disp;
   unsigned size; /* log2 */
   unsigned memop;

@@ -24,7 +24,10 @@ unsigned be_pinned(unsigned guest_register)
 
 /* In Alloc.owner: a guest register's copy. */
 #define COPY_OF(guest) (0x8000u | (guest))
-static bool is_copy(unsigned owner) { return (owner & 0x8000) != 0; }
+static bool is_copy(unsigned owner)
+{
+  return (owner & 0x8000) != 0;
+}
 
 static unsigned copy_of(const Backend *be, unsigned guest)
 {

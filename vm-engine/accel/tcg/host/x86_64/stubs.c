@@ -33,8 +33,14 @@ static void move_guest_registers(Emit *e, bool store, bool all)
   }
 }
 
-static void emit_push(Emit *e, unsigned reg) { emit_opcode(e, D, 0x50 | (reg & 7), 0, 0, reg, false); }
-static void emit_pop(Emit *e, unsigned reg) { emit_opcode(e, D, 0x58 | (reg & 7), 0, 0, reg, false); }
+static void emit_push(Emit *e, unsigned reg)
+{
+  emit_opcode(e, D, 0x50 | (reg & 7), 0, 0, reg, false);
+}
+static void emit_pop(Emit *e, unsigned reg)
+{
+  emit_opcode(e, D, 0x58 | (reg & 7), 0, 0, reg, false);
+}
 static void emit_call_reg(Emit *e, unsigned reg)
 {
   emit_opcode(e, D, 0xff, 0, 0, reg, false);
@@ -45,7 +51,10 @@ static void emit_jmp_reg(Emit *e, unsigned reg)
   emit_opcode(e, D, 0xff, 0, 0, reg, false);
   emit_modrm_reg(e, 4, reg);
 }
-static void emit_mxcsr(Emit *e, unsigned digit, int32_t offset) { emit_rm(e, D, OP0F(0xae), digit, cpu_mem(offset)); }
+static void emit_mxcsr(Emit *e, unsigned digit, int32_t offset)
+{
+  emit_rm(e, D, OP0F(0xae), digit, cpu_mem(offset));
+}
 
 /* uint64_t enter(TcgCpu *rdi, const void *rsi) */
 static const uint8_t *make_enter(Emit *e)
