@@ -25,7 +25,8 @@ struct _OrielDisplay {
   guint8 keys_down[KEY_MAX / 8 + 1]; /* what the guest was told is down */
   bool grabbed;
   bool release_armed;     /* left Ctrl+Alt alone are down: letting go of them lets go of the pointer */
-  double last_x, last_y;  /* where the grabbed pointer was, on displays that do not let us move it; -1: not known */
+  double last_x, last_y;  /* where the grabbed pointer was last seen; last_x < 0: not known yet */
+  bool warped;            /* it was put back to the middle, and its arrival there has not been seen */
   double rest_x, rest_y;  /* movement below a pixel, kept for the next event */
   double wheel_rest;
 };

@@ -72,6 +72,7 @@ static gboolean on_key(GtkWidget *widget, GdkEventKey *event, gpointer unused)
   bool down = event->type == GDK_KEY_PRESS;
   if (down && d->key_filter != NULL && d->key_filter(event, d->key_filter_data)) {
     oriel_display_release_keys(d);
+    d->release_armed = false;
     return TRUE;
   }
   if (code == 0)
@@ -119,6 +120,7 @@ static void warp_to_middle(OrielDisplay *d)
   get_middle(d, &x, &y);
   gdk_window_get_root_coords(window, x, y, &root_x, &root_y);
   gdk_device_warp(gdk_seat_get_pointer(seat_of(d)), gdk_window_get_screen(window), root_x, root_y);
+  d->warped = true;
 }
 
 bool oriel_display_is_grabbed(const OrielDisplay *d)
@@ -136,7 +138,9 @@ void oriel_display_grab(OrielDisplay *d)
     return;
   d->grabbed = true;
   d->rest_x = d->rest_y = 0;
-  d->last_x = d->last_y = -1;
+  d->last_x = -1;
+  d->warped = false;
+  gdk_window_set_event_compression(window, FALSE);
   gtk_widget_grab_focus(GTK_WIDGET(d));
   if (can_warp(d))
     warp_to_middle(d);
@@ -149,6 +153,7 @@ void oriel_display_ungrab(OrielDisplay *d)
     return;
   d->grabbed = false;
   gdk_seat_ungrab(seat_of(d));
+  gdk_window_set_event_compression(gtk_widget_get_window(GTK_WIDGET(d)), TRUE);
   oriel_display_release_keys(d);
   g_signal_emit_by_name(d, "grab-changed");
 }
@@ -181,19 +186,21 @@ static void add_movement(OrielDisplay *d, double x, double y)
     vm_input_move_relative(input_of(d), dx, dy);
 }
 
+/* Movement counts from event to event. Some are on their way when the pointer is put back, so its arrival in the middle, and
+ * not the request, is the new point to count from; for that GDK must not merge events. */
 static void move_grabbed(OrielDisplay *d, double x, double y)
 {
   int middle_x, middle_y;
   get_middle(d, &middle_x, &middle_y);
-  if (!can_warp(d)) {
-    if (d->last_x >= 0)
-      add_movement(d, x - d->last_x, y - d->last_y);
-    d->last_x = x;
-    d->last_y = y;
-  } else if (x != middle_x || y != middle_y) { /* else it is our own putting back */
-    add_movement(d, x - middle_x, y - middle_y);
+  bool arrived = d->warped && (int)x == middle_x && (int)y == middle_y;
+  if (d->last_x >= 0 && !arrived)
+    add_movement(d, x - d->last_x, y - d->last_y);
+  d->last_x = x;
+  d->last_y = y;
+  if (arrived)
+    d->warped = false;
+  else if (!d->warped && can_warp(d))
     warp_to_middle(d);
-  }
 }
 
 static gboolean on_motion(GtkWidget *widget, GdkEventMotion *event, gpointer unused)

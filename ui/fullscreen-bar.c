@@ -53,7 +53,8 @@ static gboolean on_event(GtkWidget *window, GdkEvent *event, gpointer data)
   double x, y;
   int root_x, root_y;
   GdkWindow *place = gtk_widget_get_window(GTK_WIDGET(bar->overlay));
-  if (!bar->active || place == NULL || event->type != GDK_MOTION_NOTIFY || !gdk_event_get_root_coords(event, &x, &y))
+  if (!bar->active || place == NULL || (event->type != GDK_MOTION_NOTIFY && event->type != GDK_ENTER_NOTIFY) ||
+      !gdk_event_get_root_coords(event, &x, &y))
     return FALSE;
   gdk_window_get_origin(place, &root_x, &root_y);
   on_pointer(bar, y - root_y);
@@ -101,6 +102,8 @@ OrielFullscreenBar *oriel_fullscreen_bar_new(GtkOverlay *overlay, const char *ti
   bar->revealer = gtk_revealer_new();
   gtk_container_add(GTK_CONTAINER(bar->revealer), new_header(bar, title, menu));
   gtk_widget_set_valign(bar->revealer, GTK_ALIGN_START);
+  gtk_widget_add_events(bar->revealer, GDK_POINTER_MOTION_MASK | GDK_ENTER_NOTIFY_MASK);
+  oriel_fullscreen_bar_watch(bar, bar->revealer); /* even hidden it lies over the topmost pixels */
   gtk_overlay_add_overlay(overlay, bar->revealer);
   gtk_widget_show_all(bar->revealer);
   gtk_widget_set_no_show_all(bar->revealer, TRUE);

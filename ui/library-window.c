@@ -181,6 +181,7 @@ static void build_rename_dialog(RenameDialog *r, GtkWindow *parent, const char *
   gtk_entry_set_activates_default(GTK_ENTRY(r->entry), TRUE);
   gtk_entry_set_width_chars(GTK_ENTRY(r->entry), 32);
   gtk_label_set_mnemonic_widget(GTK_LABEL(label), r->entry);
+  atk_object_set_name(gtk_widget_get_accessible(r->entry), gtk_label_get_text(GTK_LABEL(label)));
   gtk_label_set_xalign(GTK_LABEL(label), 0);
   gtk_label_set_xalign(GTK_LABEL(r->error), 0);
   gtk_label_set_line_wrap(GTK_LABEL(r->error), TRUE);
@@ -380,12 +381,11 @@ static gboolean on_list_button(GtkWidget *list, GdkEventButton *event, gpointer 
 
 static gboolean on_list_key(GtkWidget *list, GdkEventKey *event, gpointer data)
 {
-  GtkListBoxRow *row = gtk_list_box_get_selected_row(GTK_LIST_BOX(list));
+  GtkWidget *row = gtk_container_get_focus_child(GTK_CONTAINER(list));
   const char *action = event->keyval == GDK_KEY_F2 ? "rename" : event->keyval == GDK_KEY_Delete ? "remove" : NULL;
   if (row == NULL || action == NULL)
     return FALSE;
-  g_action_group_activate_action(G_ACTION_GROUP(data), action,
-                                 g_variant_new_string(oriel_library_row_get_name(GTK_WIDGET(row))));
+  g_action_group_activate_action(G_ACTION_GROUP(data), action, g_variant_new_string(oriel_library_row_get_name(row)));
   return TRUE;
 }
 

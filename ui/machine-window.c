@@ -211,12 +211,34 @@ static gboolean on_delete(GtkWidget *widget, GdkEvent *event, gpointer unused)
 
 /* ---- building ------------------------------------------------------------------------------------------------------------------------- */
 
+static GtkWidget *get_page_focus(OrielMachineWindow *w)
+{
+  GtkWidget *page = gtk_stack_get_visible_child(GTK_STACK(w->pages));
+  return page == NULL || page == GTK_WIDGET(w->display) ? page : oriel_serial_page_get_terminal(page);
+}
+
 void oriel_machine_window_show_page(OrielMachineWindow *w, unsigned index)
 {
   if (index >= w->n_pages)
     return;
   gtk_stack_set_visible_child(GTK_STACK(w->pages), w->page_widgets[index]);
-  gtk_widget_grab_focus(index == 0 ? w->page_widgets[0] : oriel_serial_page_get_terminal(w->page_widgets[index]));
+  gtk_widget_grab_focus(get_page_focus(w));
+}
+
+/* Whoever switched to it, what is typed next is for the page. */
+static void on_page_shown(GObject *stack, GParamSpec *property, gpointer data)
+{
+  GtkWidget *focus = get_page_focus(data);
+  if (focus != NULL)
+    gtk_widget_grab_focus(focus);
+}
+
+/* Before the window's own handling: a guest or terminal that has the focus gets F10, Alt and a letter, and the like. */
+static gboolean on_window_key(GtkWidget *widget, GdkEventKey *event, gpointer unused)
+{
+  OrielMachineWindow *w = ORIEL_MACHINE_WINDOW(widget);
+  GtkWidget *focus = gtk_window_get_focus(GTK_WINDOW(w));
+  return focus != NULL && focus == get_page_focus(w) && gtk_window_propagate_key_event(GTK_WINDOW(w), event);
 }
 
 void oriel_machine_window_open_menu(OrielMachineWindow *w)
@@ -395,6 +417,9 @@ static void build(OrielMachineWindow *w)
   g_signal_connect(w->display, "picture-resized", G_CALLBACK(on_picture_resized), w);
   g_signal_connect(w->display, "grab-changed", G_CALLBACK(on_grab_changed), w);
   g_signal_connect(w, "delete-event", G_CALLBACK(on_delete), NULL);
+  g_signal_connect(w->pages, "notify::visible-child", G_CALLBACK(on_page_shown), w);
+  g_signal_connect(w, "key-press-event", G_CALLBACK(on_window_key), NULL);
+  g_signal_connect(w, "key-release-event", G_CALLBACK(on_window_key), NULL);
   g_signal_connect(w, "window-state-event", G_CALLBACK(on_window_state), NULL);
   update_state(w);
   bool has_screen = !g_str_equal(oriel_config_get(oriel_machine_get_config(w->machine), "card"), "none");

@@ -32,6 +32,7 @@ static void add_row(NewMachine *n, const char *text, GtkWidget *field)
 {
   GtkWidget *label = gtk_label_new_with_mnemonic(text);
   gtk_label_set_mnemonic_widget(GTK_LABEL(label), field);
+  atk_object_set_name(gtk_widget_get_accessible(field), gtk_label_get_text(GTK_LABEL(label)));
   gtk_widget_set_halign(label, GTK_ALIGN_END);
   gtk_widget_set_hexpand(field, TRUE);
   gtk_grid_attach(GTK_GRID(n->grid), label, 0, n->rows, 1, 1);
