@@ -232,9 +232,38 @@ static void do_start(GSimpleAction *action, GVariant *name, gpointer data)
 {
   start_machine(data, g_variant_get_string(name, NULL));
 }
+/* Dialogs wait in a loop of their own, so they are opened when what asked for them is over: an assistive technology's call that
+ * still waited for its answer would get no other. */
+typedef struct Later {
+  OrielLibraryWindow *window;
+  char *name;
+} Later;
+
+static void free_later(gpointer data)
+{
+  Later *l = data;
+  g_object_unref(l->window);
+  g_free(l->name);
+  g_free(l);
+}
+
+static void do_later(OrielLibraryWindow *w, const char *name, GSourceFunc func)
+{
+  Later *l = g_new(Later, 1);
+  *l = (Later){ g_object_ref(w), g_strdup(name) };
+  g_idle_add_full(G_PRIORITY_DEFAULT, func, l, free_later);
+}
+
+static gboolean rename_later(gpointer data)
+{
+  Later *l = data;
+  rename_machine(l->window, l->name);
+  return G_SOURCE_REMOVE;
+}
+
 static void do_rename(GSimpleAction *action, GVariant *name, gpointer data)
 {
-  rename_machine(data, g_variant_get_string(name, NULL));
+  do_later(data, g_variant_get_string(name, NULL), rename_later);
 }
 static void do_remove(GSimpleAction *action, GVariant *name, gpointer data)
 {
@@ -265,15 +294,21 @@ static void do_close(GSimpleAction *action, GVariant *unused, gpointer data)
   gtk_window_close(GTK_WINDOW(data));
 }
 
+static gboolean new_later(gpointer data)
+{
+  OrielLibraryWindow *w = ((Later *)data)->window;
+  char *name = oriel_new_machine_dialog_run(GTK_WINDOW(w));
+  if (name != NULL) {
+    g_free(w->wanted_name);
+    w->wanted_name = name;
+    queue_refresh(w);
+  }
+  return G_SOURCE_REMOVE;
+}
+
 static void do_new(GSimpleAction *action, GVariant *unused, gpointer data)
 {
-  OrielLibraryWindow *w = data;
-  char *name = oriel_new_machine_dialog_run(GTK_WINDOW(w));
-  if (name == NULL)
-    return;
-  g_free(w->wanted_name);
-  w->wanted_name = name;
-  queue_refresh(w);
+  do_later(data, NULL, new_later);
 }
 
 static void do_about(GSimpleAction *action, GVariant *unused, gpointer data)
