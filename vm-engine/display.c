@@ -128,6 +128,7 @@ uint32_t *vm_display_begin(VmDisplay *display, unsigned width, unsigned height, 
     back->height = height;
     back->stale = whole;
   }
+  back->stale = rect_clip(back->stale, width, height); /* pictures of other sizes have come and gone since */
   if (same)
     catch_up(newest, back);
   else

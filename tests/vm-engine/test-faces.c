@@ -345,10 +345,34 @@ static void test_pty(void)
   g_string_free(line.received, TRUE);
 }
 
+/* Pictures of ever other sizes, taken or not: each buffer is caught up within its own bounds, and shows what was drawn. */
+static void test_display_sizes(void)
+{
+  g_autoptr(Vm) vm = vm_new_manual();
+  VmDisplay *display = vm_get_display(vm);
+  g_autoptr(GRand) rand = g_rand_new_with_seed(11);
+  static const unsigned sizes[][2] = { { 64, 64 }, { 1023, 3 }, { 8, 700 }, { 640, 480 }, { 64, 64 } };
+  for (uint32_t i = 0; i < 3000; i++) {
+    const unsigned *size = sizes[g_rand_int_range(rand, 0, G_N_ELEMENTS(sizes))];
+    unsigned stride;
+    bool is_new;
+    uint32_t *pixels = vm_display_begin(display, size[0], size[1], &stride, &is_new);
+    pixels[0] = i;
+    pixels[(size_t)(size[1] - 1) * stride + size[0] - 1] = i;
+    VmRect all = { 0, 0, (int)size[0], (int)size[1] }, none = { 0 };
+    vm_display_publish(display, g_rand_int_range(rand, 0, 4) ? &all : &none);
+    VmFrame frame;
+    if (g_rand_boolean(rand) && vm_display_take(display, &frame)) {
+      g_assert_cmpuint(frame.pixels[0], ==, frame.pixels[(size_t)(frame.height - 1) * frame.stride + frame.width - 1]);
+    }
+  }
+}
+
 int main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/faces/display", test_display);
+  g_test_add_func("/faces/display-sizes", test_display_sizes);
   g_test_add_func("/faces/input", test_input);
   g_test_add_func("/faces/chardev-window", test_window);
   g_test_add_func("/faces/chardev-file", test_file);
