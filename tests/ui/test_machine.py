@@ -259,7 +259,7 @@ times 0x10000 - ($ - $$) db 0
 
 def triple_faults_show_a_banner():
     with Desktop() as desktop, Window(desktop, "--firmware", triple_fault_firmware(desktop.folder), memory="64M") as window:
-        window.app.find(lambda name: "triple fault" in name.lower() or "reset" in name.lower() and len(name) > 12, "label")
+        window.app.find(lambda name: "over and over" in name, "label")
         window.app.find("Reset", "push button")
         window.app.find("paused", "label")
         photograph("ui-banner")
