@@ -7,7 +7,7 @@ demo_packages=(cpio gzip)
 test_packages=(python3 python3-gi gir1.2-atspi-2.0 at-spi2-core dbus dbus-x11 xvfb xauth xdotool imagemagick x11-utils
   qemu-system-x86 qemu-utils libzydis-dev libasan8 libubsan1 grub-pc-bin grub-common xorriso mtools nasm acpica-tools
   cpio gzip xz-utils kmod file appstream mmdebstrap syslinux syslinux-common e2fsprogs fdisk
-  dosfstools)
+  dosfstools fakeroot uidmap)
 
 # as_root COMMAND…: by sudo unless we are root already.
 as_root() {
