@@ -10,7 +10,7 @@ from harness import CACHE, Machine, package, run
 def installer(kind, *options, append, arch="amd64"):
     root = package(f"debian-installer-12-netboot-{arch}")
     folder = next(root.glob(f"usr/lib/debian-installer/images/12/{arch}/{kind}/debian-installer/{arch}"))
-    return Machine("--kernel", folder / "linux", "--initrd", folder / "initrd.gz", "--append", append, *options, memory="1G", serial=False)
+    return Machine("--kernel", folder / "linux", "--initrd", folder / "initrd.gz", "--append", append, *options, memory="1536M", serial=False)
 
 
 def test_text_amd64():
@@ -40,5 +40,12 @@ def installer_iso(arch="amd64"):
     return out
 
 
+def test_text_from_cd():
+    with Machine("--cdrom", installer_iso(), "--boot", "cdrom", memory="1536M", serial=False) as m:
+        m.wait_screen("Install", seconds=60)
+        m.keys("down", "ret")
+        m.wait_screen("Select a language", "Choose language", seconds=400)
+
+
 if __name__ == "__main__":
-    run(test_text_amd64)
+    run(test_text_amd64, test_text_from_cd)
